@@ -1,0 +1,74 @@
+"""amb: the benchmark harness for ownership verification of vision models.
+
+These are the names that plugins build on. They are resolved at first use, so `import amb` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from amb.checkpoint import load_model, read_card, save_model
+    from amb.component import Component
+    from amb.context import Context
+    from amb.data import Batch, Split
+    from amb.errors import (
+        AccessError,
+        AmbError,
+        BadParamsError,
+        CheckpointError,
+        MissingDependencyError,
+        MissingError,
+        NoHeadError,
+        UnknownNameError,
+    )
+    from amb.hookspecs import hookimpl
+    from amb.models import build_model, load_ref
+    from amb.plugins import unknown_name
+    from amb.protocols import Access, Attack, Method, ModelLoader, Reporter, Role, Sibling, Suite
+    from amb.records import Cell, CellResult, Embedding, Evidence, Key, ModelFacts, Verdict
+    from amb.vision import Backbone, SuspectView, VisionModel
+
+_HOME = {
+    "amb.checkpoint": ("load_model", "read_card", "save_model"),
+    "amb.component": ("Component",),
+    "amb.context": ("Context",),
+    "amb.data": ("Batch", "Split"),
+    "amb.errors": (
+        "AccessError",
+        "AmbError",
+        "BadParamsError",
+        "CheckpointError",
+        "MissingDependencyError",
+        "MissingError",
+        "NoHeadError",
+        "UnknownNameError",
+    ),
+    "amb.hookspecs": ("hookimpl",),
+    "amb.models": ("build_model", "load_ref"),
+    "amb.plugins": ("unknown_name",),
+    "amb.protocols": ("Access", "Attack", "Method", "ModelLoader", "Reporter", "Role", "Sibling", "Suite"),
+    "amb.records": ("Cell", "CellResult", "Embedding", "Evidence", "Key", "ModelFacts", "Verdict"),
+    "amb.vision": ("Backbone", "SuspectView", "VisionModel"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 (test_public_names keeps it true)
+    "__version__",
+    *sorted(_MODULE_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'amb' has no attribute '{name}'")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

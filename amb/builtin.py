@@ -1,0 +1,37 @@
+"""Core's own plugin: the reporters, and the files of a run. Written against the same hooks as anybody's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from amb.hookspecs import hookimpl
+from amb.reporters import JsonReporter, TableReporter
+
+if TYPE_CHECKING:
+    from amb.engine import Run
+    from amb.protocols import Reporter
+    from amb.records import CellResult
+
+
+@hookimpl
+def amb_register_reporters() -> list[type[Reporter]]:
+    return [TableReporter, JsonReporter]
+
+
+@hookimpl
+def amb_cell_finished(run: Run, result: CellResult) -> None:
+    """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result.to_json()) + "\n")
+
+
+@hookimpl
+def amb_run_finished(run: Run) -> None:
+    """Write run.json, the document that `--format json` prints."""
+    from amb.document import document
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document(run), indent=1, allow_nan=False)
+    (run.folder / "run.json").write_text(text + "\n", encoding="utf-8")

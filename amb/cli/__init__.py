@@ -1,0 +1,97 @@
+"""The command line: one file per command, each imported only when it is called. Expected errors are printed here."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
+    "list": "List methods, attacks, suites or models.",
+    "show": "Show what a component does, its parameters and presets.",
+    "profile": "Print a model's activation profile and its expressive block.",
+    "plugins": "List the installed plugins and where they come from.",
+}
+
+EXAMPLES = """
+\b
+Examples:
+  amb run --method activemark --attack prune40
+  amb list attacks
+  amb show activemark
+"""
+
+
+class LazyGroup(click.Group):
+    """Lists commands from the table above; imports a command's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"amb.cli.{cmd_name}_command").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"There is no command '{args[0]}'.{hint} `amb --help` lists them.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AMB", "max_content_width": 100},
+)
+@click.version_option(package_name="activemark-bench", prog_name="amb")
+@click.option("--debug", is_flag=True, help="Show the traceback of an expected error too.")
+def cli(debug: bool) -> None:
+    """Judge ownership verification of vision models: watermarks and fingerprints under attack."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with its code: 0 fine, 1 a failed cell, 2 usage, 3 something missing, 130 Ctrl-C."""
+    arguments = sys.argv[1:] if args is None else args
+    try:
+        code = cli.main(arguments, prog_name="amb", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        _fail(_one_line(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped. What is finished is in the store; the same command goes on from there.", 130)
+    except Exception as error:  # noqa: BLE001 (the one place where expected errors are printed)
+        _fail_expected(error, debug="--debug" in arguments)
+
+
+def _fail_expected(error: Exception, debug: bool) -> None:
+    from amb.errors import AmbError
+
+    if debug or not isinstance(error, AmbError):
+        raise error
+    _fail(str(error), error.exit_code)
+
+
+def _one_line(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    where = f" `{context.command_path} --help` says how." if context else ""
+    return " ".join(error.format_message().split()) + where
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"amb: {text}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,155 @@
+"""`amb run`: the whole protocol for one or more methods and attacks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from amb.engine import Run
+    from amb.plan import Plan
+    from amb.plugins import Manager
+    from amb.progress import Progress
+
+EPILOG = """
+\b
+Examples:
+  amb run --method activemark --attack prune40
+  amb run --method activemark --method activemark-contrastive --attack prune:amount=0.3+finetune-cosine --seed 1
+  amb run --method activemark --set steps=500 --attack prune40 --format json > result.json
+
+What is finished stays in the output folder: the same command again reads it instead of computing it.
+"""
+
+
+@click.command(name="run", epilog=EPILOG)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    metavar="SPEC",
+    help="Method, name[:key=value,...]. Repeatable.",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="SPEC",
+    help="Attack or chain, name[:key=value,...][+next]. Repeatable.",
+)
+@click.option("--suite", default="tiny", show_default=True, metavar="SPEC", help="Owner, data and innocent models.")
+@click.option("--model", metavar="REF", help="Protect this model instead of the suite's owner, e.g. file/my/model.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random, 0 or more.")
+@click.option("--set", "params", multiple=True, metavar="KEY=VALUE", help="Parameter of the methods. Repeatable.")
+@click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("amb-results"),
+    show_default=True,
+    help="Store, runs and MLflow data.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--format", "format_", default="table", show_default=True, help="table or json, or a plugin's reporter.")
+@click.option("--dry-run", is_flag=True, help="Print the cells that would be computed, compute nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+def command(
+    methods: tuple[str, ...],
+    attacks: tuple[str, ...],
+    suite: str,
+    model: str | None,
+    seed: int,
+    params: tuple[str, ...],
+    tau: int | None,
+    alpha: float,
+    output_dir: Path,
+    device: str,
+    format_: str,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Embed a mark, attack the marked model, read the key on every suspect and decide.
+
+    Every positive suspect (what the attacks make of the marked model) stands beside the suite's negatives:
+    independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
+    """
+    from amb.document import document
+    from amb.plan import make_plan
+    from amb.plugins import manager, unknown_name
+    from amb.progress import make_progress
+    from amb.spec import parse_assignments
+
+    plugins = manager()
+    registry = plugins.registry
+    if format_ not in registry.reporters:
+        raise unknown_name("format", format_, registry.reporters, "`amb plugins` says who provides")
+    plan = make_plan(
+        registry,
+        suite=suite,
+        methods=methods,
+        attacks=attacks,
+        model=model,
+        seed=seed,
+        tau=tau,
+        alpha=alpha,
+        device=pick_device(device),
+        method_params=parse_assignments(params),
+    )
+    if dry_run:
+        _print_plan(plan, format_)
+        return 0
+    run = _execute(plan, plugins, output_dir, make_progress(quiet))
+    click.echo(registry.reporters[format_]().render(document(run)))
+    return 1 if run.failed else 0
+
+
+def pick_device(wanted: str) -> str:
+    """A torch device that is really there. Raises BadParamsError."""
+    import re
+
+    from amb.errors import BadParamsError
+
+    if wanted == "cpu":
+        return wanted
+    if wanted != "auto" and not re.fullmatch(r"cuda(:\d+)?", wanted):
+        raise BadParamsError(f"There is no device '{wanted}'. It is auto, cpu, cuda or cuda:N.")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda" if count else "cpu"
+    if int(wanted.partition(":")[2] or 0) >= count:
+        raise BadParamsError(f"The device {wanted} was asked for, but this machine has {count} GPUs. Use --device cpu.")
+    return wanted
+
+
+def _execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
+    from amb.document import run_facts, run_id
+    from amb.engine import Engine, Run
+    from amb.store import Store, check_writable
+
+    check_writable(output)
+    run = Run(run_id(plan), plan, output, run_facts(plugins.plugins))
+    engine = Engine(run, Store(output / "store", progress.say), plugins, progress)
+    progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.device}; results go to {output}")
+    engine.execute()
+    return run
+
+
+def _print_plan(plan: Plan, format_: str) -> None:
+    import json
+    from dataclasses import asdict
+
+    cells = [asdict(cell) for cell in plan.cells()]
+    if format_ == "json":
+        click.echo(json.dumps({"schema": 1, "plan": cells}, indent=1))
+        return
+    for cell in cells:
+        kind = "sibling" if cell["sibling"] else cell["kind"]
+        click.echo(f"{cell['method']}  {cell['suspect']}  ({kind}; attack {cell['attack']}, seed {cell['seed']})")
+    print(f"{len(cells)} cells; nothing was computed.", file=sys.stderr)

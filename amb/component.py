@@ -1,0 +1,137 @@
+"""A component is its parameters: the one declaration that feeds the command line, MLflow, the digests and the docs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from amb.errors import BadParamsError
+
+
+class Component(BaseModel):
+    """Base of methods, attacks, suites and model loaders: a frozen value with documented parameters.
+
+    Subclasses declare parameters as annotated fields with a docstring under each. Nothing is kept on the
+    instance between calls, so a component can be made again from its text anywhere.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    kind: ClassVar[str]
+    """What sort of component this is, for messages: `method`, `attack`, ..."""
+    name: ClassVar[str]
+    """The name on the command line."""
+    source: ClassVar[str] = ""
+    """Where the idea comes from: a paper and its equations."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Other names for this component with some parameters set."""
+
+    @classmethod
+    def create(cls, params: Mapping[str, Any]) -> Self:
+        """Build the component from parameters, as text or typed. Raises BadParamsError."""
+        try:
+            return cls(**params)
+        except ValidationError as error:
+            raise BadParamsError(_explain(cls, error)) from None
+
+    def canonical(self) -> str:
+        """The spec text that names this component: parameters that differ from their default, in declared order."""
+        fields = type(self).model_fields
+        changed = [f"{key}={value_text(value)}" for key, value in self if value != fields[key].default]
+        return f"{self.name}:{','.join(changed)}" if changed else self.name
+
+    def definition(self) -> dict[str, Any]:
+        """Everything that determines what this component does: name, all parameters, digest of its source."""
+        return {"name": self.name, "parameters": self.model_dump(mode="json"), "source": source_digest(type(self))}
+
+    def __str__(self) -> str:
+        return self.canonical()
+
+
+def source_digest(cls: type) -> str:
+    """Digest of the Python files of the package that defines `cls`, so that edited code never meets old results."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    package = cls.__module__.partition(".")[0]
+    if package == "amb":  # core is versioned as a whole, by amb.__version__
+        package = cls.__module__
+    found = find_spec(package) if package != "__main__" else None
+    if found is None or found.origin is None:
+        return "unknown"
+    origin = Path(found.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(origin.parent).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def digest_of(value: Any) -> str:
+    """A digest of any JSON value, the same on every machine: 32 hexadecimal digits of SHA-256."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def parameter_rows(cls: type[Component]) -> list[dict[str, str]]:
+    """Name, type, default, bounds and help of each parameter, for `amb show` and the docs."""
+    properties = cls.model_json_schema().get("properties", {})
+    return [
+        {
+            "parameter": name,
+            "type": _type_text(schema),
+            "default": _default_text(cls.model_fields[name]),
+            "range": _range_text(schema),
+            "help": " ".join(schema.get("description", "").split()),
+        }
+        for name, schema in properties.items()
+    ]
+
+
+def _explain(cls: type[Component], error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "parameters"
+    takes = ", ".join(cls.model_fields) or "no parameters"
+    if first["type"] == "extra_forbidden":
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, cls.model_fields, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{cls.kind} {cls.name} has no parameter '{key}'.{hint} It takes {takes}."
+    if first["type"] == "missing":
+        return f"{cls.kind} {cls.name} needs {key}: write {cls.name}:{key}=VALUE. It takes {takes}."
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    verb = "" if first["type"] == "value_error" else "must be "
+    return f"{cls.kind} {cls.name}: {key} {verb}{rule} (got {first['input']}). It takes {takes}."
+
+
+def value_text(value: Any) -> str:
+    """A parameter's value as a spec spells it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value).replace("e+", "e") if isinstance(value, float) else str(value)  # a `+` joins a chain
+
+
+def _default_text(field: FieldInfo) -> str:
+    return "none: give a value" if field.is_required() else value_text(field.default)
+
+
+def _type_text(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(str(item) for item in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "anyOf" in schema:
+        return " | ".join(_type_text(part) for part in schema["anyOf"])
+    return cast(str, schema.get("type", "text"))
+
+
+def _range_text(schema: Mapping[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    parts = [schema, *schema.get("anyOf", [])]
+    return ", ".join(f"{sign} {part[key]:g}" for part in parts for key, sign in signs.items() if key in part)

@@ -1,0 +1,67 @@
+"""Context: what the harness hands to a component beside the model: device, named seeds, data, progress, a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amb.errors import AccessError
+from amb.progress import Progress, Silent
+from amb.protocols import Role
+
+if TYPE_CHECKING:
+    import torch
+
+    from amb.data import Split
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a component may use; nothing here is kept by the component.
+
+    The data of a suite is shared out by role: a method sees the owner's images and the triggers, an attack sees
+    the attacker's, the measure of utility sees the attacker's (to fit probes) and the test images.
+    """
+
+    axes: tuple[str, ...]
+    """What the randomness depends on: the run's seed and the axes of this job."""
+    splits: Mapping[Role, Split] = field(repr=False)
+    folder: Path
+    """Scratch space for this job; removed afterwards."""
+    device: str = "cpu"
+    """A torch device: `cpu`, `cuda`, `cuda:1`."""
+    progress: Progress = field(default_factory=Silent)
+
+    def split(self, role: Role) -> Split:
+        """The images of a role; raises AccessError where this component may not see them."""
+        if role not in self.splits:
+            raise AccessError(f"The {role} split was asked for, but this job may use only: {', '.join(self.splits)}.")
+        return self.splits[role]
+
+    def seed(self, name: str) -> int:
+        """A seed for one purpose, the same for the same axes: 63 bits of SHA-256."""
+        text = "\0".join([*self.axes, name])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def generator(self, name: str) -> torch.Generator:
+        """A CPU generator seeded for one purpose, so that results do not depend on the device."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed(name))
+
+    @contextmanager
+    def seeded(self, name: str) -> Iterator[None]:
+        """Seed torch's global generator for one purpose, and put it back afterwards.
+
+        For code that draws from the global generator: a network's initial weights, dropout.
+        """
+        import torch
+
+        devices = [self.device] if self.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.seed(name))
+            yield

@@ -1,0 +1,76 @@
+"""The errors that amb expects: each is printed as one line, without a traceback, by the command line alone.
+
+    AmbError                       exit code 1
+    ├── UsageError                 exit code 2: the request itself is wrong
+    │   ├── SpecError              a text like `prune:amount=0.4` that does not parse
+    │   ├── UnknownNameError       a name that nothing is registered under
+    │   ├── BadParamsError         a parameter that is misspelt or out of range
+    │   ├── PluginError            a plugin that is broken or collides with another
+    │   └── CheckpointError        a model file that is damaged, unsafe or does not fit
+    ├── MissingError               exit code 3: something has to be installed or fetched first
+    │   └── MissingDependencyError
+    ├── AccessError                a method asked a suspect for more than it declared
+    ├── NoHeadError                logits were asked of a model without a task head
+    └── StoreError                 the results folder cannot be read or written
+
+Wording: what was asked, what is true, what to do.
+"""
+
+from __future__ import annotations
+
+
+class AmbError(Exception):
+    """An expected error; its text is for the user."""
+
+    exit_code = 1
+
+
+class UsageError(AmbError):
+    """The request itself is wrong; nothing was run."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A spec text does not parse."""
+
+
+class UnknownNameError(UsageError):
+    """No component has this name."""
+
+
+class BadParamsError(UsageError):
+    """A parameter is unknown, of the wrong type or out of range."""
+
+
+class PluginError(UsageError):
+    """A plugin could not be loaded, or two plugins claim one name."""
+
+
+class CheckpointError(UsageError):
+    """A model file is damaged, of a refused format, or does not fit its architecture."""
+
+
+class MissingError(AmbError):
+    """Something that has to be installed or fetched first is not there."""
+
+    exit_code = 3
+
+
+class MissingDependencyError(MissingError):
+    """An optional package is not installed."""
+
+    def __init__(self, feature: str, package: str) -> None:
+        super().__init__(f"{feature} needs the package {package}, which is not installed. Run: pip install {package}")
+
+
+class AccessError(AmbError):
+    """A component asked for something outside the access it declared."""
+
+
+class NoHeadError(AmbError):
+    """A model has no head for the task that was asked of it."""
+
+
+class StoreError(AmbError):
+    """The results folder cannot be read or written."""

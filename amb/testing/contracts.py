@@ -1,0 +1,288 @@
+"""Contract tests: subclass, override the fixture that names your component, and inherit every check.
+
+class TestMine(MethodContract):
+@pytest.fixture
+def method(self):
+return MyMethod(steps=200)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from amb.component import Component, parameter_rows
+from amb.context import Context
+from amb.protocols import ACCESS_LEVELS, Attack, Method, ModelLoader, Reporter, Suite
+from amb.records import Evidence, Key
+from amb.spec import parse_spec
+from amb.statistics import bit_error_rate, detection_rate, errors
+from amb.testing.toy import toy_context, toy_model
+from amb.vision import SuspectView, VisionModel
+
+
+class ComponentContract:
+    """What holds for every component."""
+
+    def check_component(self, component: Component) -> None:
+        """Round-trips through its text, documents itself and every parameter."""
+        spec = parse_spec(component.canonical())
+        assert spec.name == component.name
+        assert type(component).create(spec.params) == component
+        assert (type(component).__doc__ or "").strip(), "the class needs a docstring: `amb show` prints it"
+        undocumented = [row["parameter"] for row in parameter_rows(type(component)) if not row["help"]]
+        assert not undocumented, f"parameters without a docstring under them: {undocumented}"
+        json.dumps(component.definition())
+
+
+class MethodContract(ComponentContract):
+    """What every method promises. The owner is a toy transformer unless you override `owner`."""
+
+    n_classes = 3
+
+    @pytest.fixture
+    def method(self) -> Method:
+        """The method under test, with parameters that make it quick."""
+        raise NotImplementedError("override the fixture `method`")
+
+    @pytest.fixture
+    def owner(self) -> VisionModel:
+        """The model to protect."""
+        return toy_model(seed=1, n_classes=self.n_classes)
+
+    @pytest.fixture
+    def independent(self) -> VisionModel:
+        """A model that has nothing to do with the owner's."""
+        return toy_model(seed=2, n_classes=self.n_classes)
+
+    def test_declares_itself(self, method: Method) -> None:
+        self.check_component(method)
+        assert method.access in ACCESS_LEVELS
+        assert method.default_tau >= 0
+
+    def test_verifies_its_own_model_and_no_other(
+        self, method: Method, owner: VisionModel, independent: VisionModel, tmp_path: Path
+    ) -> None:
+        before = owner.digest()
+        embedding = method.embed(owner, self.context(tmp_path))
+        assert owner.digest() == before, "embed changed the owner's model"
+        tau = method.default_tau
+        own = self.read(method, embedding.model, embedding.key, tmp_path)
+        assert detection_rate(errors(own), tau) >= 0.9
+        if method.skip(independent.facts(), embedding.key) is None:
+            foreign = self.read(method, independent, embedding.key, tmp_path)
+            assert detection_rate(errors(foreign), tau) <= 0.5
+            assert bit_error_rate(foreign) > bit_error_rate(own)
+
+    def test_key_survives_saving(self, method: Method, owner: VisionModel, tmp_path: Path) -> None:
+        embedding = method.embed(owner, self.context(tmp_path))
+        embedding.key.save(tmp_path / "key.safetensors")
+        loaded = Key.load(tmp_path / "key.safetensors")
+        assert loaded.digest == embedding.key.digest
+        first = self.read(method, embedding.model, embedding.key, tmp_path)
+        second = self.read(method, embedding.model, loaded, tmp_path)
+        np.testing.assert_array_equal(first.observed, second.observed)
+        np.testing.assert_array_equal(first.expected, second.expected)
+
+    def test_same_seed_same_key_other_seed_other_key(self, method: Method, owner: VisionModel, tmp_path: Path) -> None:
+        one = method.embed(owner, self.context(tmp_path, "0"))
+        same = method.embed(owner, self.context(tmp_path, "0"))
+        other = method.embed(owner, self.context(tmp_path, "1"))
+        assert one.key.digest == same.key.digest
+        assert one.model.digest() == same.model.digest()
+        assert one.key.digest != other.key.digest
+        own = self.read(method, one.model, one.key, tmp_path)
+        foreign = self.read(method, one.model, other.key, tmp_path)
+        assert bit_error_rate(foreign) >= bit_error_rate(own), "a foreign key reads better than one's own"
+
+    def test_leaves_the_suspect_as_it_was(self, method: Method, owner: VisionModel, tmp_path: Path) -> None:
+        embedding = method.embed(owner, self.context(tmp_path))
+        suspect = embedding.model.copy()
+        before = suspect.digest()
+        view = SuspectView(suspect, method.access)
+        method.extract(view, embedding.key, self.context(tmp_path, roles=()))
+        assert suspect.digest() == before
+        assert view.queries > 0, "count the images shown to the suspect"
+
+    def context(self, folder: Path, *axes: str, roles: Any = ("owner", "trigger")) -> Context:
+        """The context that the engine would give."""
+        scratch = folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        return toy_context(scratch, *axes, roles=roles)
+
+    def read(self, method: Method, suspect: VisionModel, key: Key, folder: Path) -> Evidence:
+        """Extract, as the engine does."""
+        return method.extract(SuspectView(suspect, method.access), key, self.context(folder, roles=()))
+
+
+class AttackContract(ComponentContract):
+    """What every attack promises."""
+
+    @pytest.fixture
+    def attack(self) -> Attack:
+        """The attack under test, with parameters that make it quick."""
+        raise NotImplementedError("override the fixture `attack`")
+
+    @pytest.fixture
+    def model(self) -> VisionModel:
+        """The model to attack."""
+        return toy_model(n_classes=3)
+
+    def test_declares_itself(self, attack: Attack) -> None:
+        self.check_component(attack)
+
+    def test_returns_a_new_model_that_answers(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
+        if reason := attack.skip(model):
+            pytest.skip(reason)
+        before = model.digest()
+        attacked = attack.apply(model, toy_context(tmp_path, roles=("attacker",)))
+        assert attacked is not model
+        assert model.digest() == before, "the attack changed the model it was given"
+        shared = {id(weight) for weight in model.parameters()} & {id(weight) for weight in attacked.parameters()}
+        assert not shared, "the attacked model shares weights with the one it was given"
+        assert torch.isfinite(attacked.features(torch.rand(2, 3, 16, 16))).all()
+
+    def test_is_deterministic_by_seed(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
+        if reason := attack.skip(model):
+            pytest.skip(reason)
+        once = attack.apply(model, toy_context(tmp_path, "0", roles=("attacker",)))
+        again = attack.apply(model, toy_context(tmp_path, "0", roles=("attacker",)))
+        assert once.digest() == again.digest()
+
+
+class SuiteContract(ComponentContract):
+    """What every suite promises."""
+
+    @pytest.fixture
+    def suite(self) -> Suite:
+        """The suite under test."""
+        raise NotImplementedError("override the fixture `suite`")
+
+    def test_declares_itself(self, suite: Suite) -> None:
+        self.check_component(suite)
+
+    def test_refers_to_models_that_have_a_loader(self, suite: Suite) -> None:
+        from amb.plugins import manager
+
+        for ref in (suite.owner(), *suite.independents()):
+            manager().registry.loader(ref)
+
+    def test_names_sibling_attacks_that_exist(self, suite: Suite) -> None:
+        from amb.plugins import manager
+
+        for sibling in suite.siblings():
+            manager().registry.attack_chain(sibling.attack)
+
+    @pytest.mark.parametrize("role", ["owner", "attacker", "trigger", "test"])
+    def test_draws_the_same_images_again(self, suite: Suite, role: Any) -> None:
+        split = suite.split(role)
+        together, alone = split.batch([0, 1, 2]), split.batch([2])
+        torch.testing.assert_close(together.images[2:], alone.images, rtol=0, atol=0)
+        assert together.images.shape[:2] == (3, 3)
+        assert together.images.min() >= 0
+        assert together.images.max() <= 1
+        assert int(together.labels.max()) < split.n_classes
+        if split.n_mask_classes:
+            assert together.masks is not None
+            assert together.masks.shape == (3, *together.images.shape[-2:])
+
+    def test_shares_no_image_between_roles(self, suite: Suite) -> None:
+        seen: dict[bytes, str] = {}
+        for role in ("owner", "attacker", "trigger", "test"):
+            split = suite.split(role)
+            for image in split.batch(range(min(64, len(split)))).images:
+                assert seen.setdefault(image.numpy().tobytes(), role) == role
+
+
+class ModelLoaderContract(ComponentContract):
+    """What every model loader promises of the models it lists."""
+
+    @pytest.fixture
+    def loader(self) -> ModelLoader:
+        """The loader under test."""
+        raise NotImplementedError("override the fixture `loader`")
+
+    def test_declares_itself(self, loader: ModelLoader) -> None:
+        self.check_component(loader)
+
+    def test_models_load_and_answer(self, loader: ModelLoader) -> None:
+        for name in loader.names():
+            model = loader.load(name)
+            assert loader.digest(name) == model.digest()
+            images = torch.rand(2, 3, model.backbone.image_size, model.backbone.image_size)
+            with torch.no_grad():
+                tokens, features = model.tokens(images), model.features(images)
+            assert tokens.shape[2] == model.backbone.dim
+            assert features.shape == (2, model.facts().n_features)
+
+    def test_architecture_builds_the_same_network(self, loader: ModelLoader) -> None:
+        from amb.models import build_model
+
+        for name in loader.names():
+            model = loader.load(name)
+            json.dumps(model.architecture)
+            rebuilt = build_model(model.architecture)
+            shapes = {key: value.shape for key, value in model.backbone.state_dict().items()}
+            assert {key: value.shape for key, value in rebuilt.backbone.state_dict().items()} == shapes
+
+    def test_cut_forward_equals_whole_forward(self, loader: ModelLoader) -> None:
+        for name in loader.names():
+            model = loader.load(name)
+            images = torch.rand(2, 3, model.backbone.image_size, model.backbone.image_size)
+            with torch.no_grad():
+                whole = model.tokens(images)
+                for block in range(model.n_blocks):
+                    torch.testing.assert_close(model.suffix(model.prefix(images, block), block), whole)
+
+
+class ReporterContract:
+    """What every reporter promises."""
+
+    @pytest.fixture
+    def reporter(self) -> Reporter:
+        """The reporter under test."""
+        raise NotImplementedError("override the fixture `reporter`")
+
+    @pytest.fixture
+    def document(self) -> Mapping[str, Any]:
+        """The document of a run; by default one with an ok, a skipped and a failed cell."""
+        return example_document()
+
+    def test_renders_every_suspect(self, reporter: Reporter, document: Mapping[str, Any]) -> None:
+        text = reporter.render(document)
+        for cell in document["cells"]:
+            assert cell["suspect"] in text
+
+
+def example_document() -> dict[str, Any]:
+    """A small document in the documented schema."""
+    common = {"method": "m", "attack": "none", "seed": 0, "sibling": False, "cached": False, "digests": {}}
+    judged = {
+        "owned": True, "bound": 0.1, "detection_rate": 1.0, "interval": [0.9, 1.0], "curve": [1.0, 1.0],
+        "bit_error_rate": 0.0, "tau": 0, "alpha": 0.05, "margin": 0.5, "n_trials": 8, "n_negatives": 1,
+        "fpr_supported": 0.5, "p_values": {"binomial": 1e-9, "permutation": 1e-4, "calibrated": 0.5},
+    }  # fmt: skip
+    unjudged = dict.fromkeys(judged)
+    measured = {
+        "seconds": {"embed": 1.0, "attack": 0.0, "extract": 0.1},
+        "utility": {"knn": 0.9},
+        "peak_memory_mib": 1.0,
+    }
+    nothing: dict[str, Any] = {"seconds": {}, "utility": {}, "peak_memory_mib": None}
+    return {
+        "schema": 1,
+        "run": {
+            "id": "r", "folder": "f", "suite": "toy", "owner": "toy/owner", "methods": ["m"], "seed": 0, "embeddings": [],
+        },
+        "cells": [
+            {**common, **judged, **measured, "suspect": "good", "kind": "positive", "status": "ok", "reason": ""},
+            {**common, **unjudged, **nothing, "suspect": "gone", "kind": "negative", "status": "skipped", "reason": "no"},
+            {**common, **unjudged, **nothing, "suspect": "bad", "kind": "positive", "status": "failed", "reason": "oh"},
+        ],
+    }  # fmt: skip

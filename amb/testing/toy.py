@@ -1,0 +1,149 @@
+"""A toy suite: a transformer of a few thousand weights on coloured squares, real in every part, quick in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from amb.context import Context
+from amb.data import Batch
+from amb.errors import CheckpointError, UnknownNameError
+from amb.heads import HEADS
+from amb.progress import Silent
+from amb.protocols import ModelLoader, Role, Sibling, Suite
+from amb.vision import Backbone, VisionModel
+
+SIZE: Final = 16
+ROLES: Final[tuple[Role, ...]] = ("owner", "attacker", "trigger", "test")
+SEEDS: Final = {"owner": 1, "other": 2}
+
+
+class ToyBackbone(Backbone):
+    """Patches of 4 x 4 pixels, a CLS token, any registers, pre-norm transformer blocks."""
+
+    image_size = SIZE
+    mean = (0.5, 0.5, 0.5)
+    std = (0.5, 0.5, 0.5)
+
+    def __init__(self, dim: int, depth: int, registers: int) -> None:
+        super().__init__()
+        self.dim, self.n_prefix = dim, 1 + registers
+        self.patches = nn.Conv2d(3, dim, 4, stride=4)
+        self.prefix = nn.Parameter(torch.randn(1, self.n_prefix, dim) * 0.5)
+        self.places = nn.Parameter(torch.randn(1, (SIZE // 4) ** 2, dim) * 0.5)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(dim, 4, 2 * dim, dropout=0.0, batch_first=True, norm_first=True)
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.layers)
+
+    @property
+    def tail(self) -> Sequence[nn.Module]:
+        return [self.norm]
+
+    def embed(self, images: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).transpose(1, 2) + self.places
+        return torch.cat([self.prefix.expand(len(images), -1, -1), patches], dim=1)
+
+    def finish(self, tokens: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(tokens))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+def toy_model(seed: int = 1, dim: int = 32, depth: int = 4, registers: int = 0, n_classes: int = 0) -> VisionModel:
+    """An untrained toy transformer, with a classification head if it has classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = ToyBackbone(dim, depth, registers)
+        heads = {"classification": HEADS["classification"](dim, n_classes)} if n_classes else {}
+    architecture = {"loader": "toy", "dim": dim, "depth": depth, "registers": registers}
+    return VisionModel(f"toy/{seed}", architecture, backbone, heads).eval()
+
+
+class ToySplit:
+    """Coloured squares on a noisy ground; the label is the square's colour, the mask its place."""
+
+    n_classes = 3
+    n_mask_classes = 2
+
+    def __init__(self, role: Role, length: int = 128) -> None:
+        self.role, self.length = role, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The images at `indices`."""
+        drawn = [_draw(self.role, int(index)) for index in indices]
+        return Batch(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+
+
+class ToySuite(Suite):
+    """Owner and independent are toy transformers with other weights; the sibling is the unmarked owner."""
+
+    name: ClassVar[str] = "toy"
+
+    def owner(self) -> str:
+        return "toy/owner"
+
+    def independents(self) -> Sequence[str]:
+        return ["toy/other"]
+
+    def siblings(self) -> Sequence[Sibling]:
+        return [Sibling("unmarked owner", "none")]
+
+    def split(self, role: Role) -> ToySplit:
+        return ToySplit(role)
+
+    def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
+        from amb.fidelity import utility
+
+        return utility(model, ctx, n_probe=64, n_test=64)
+
+
+class ToyLoader(ModelLoader):
+    """`toy/owner` and `toy/other`."""
+
+    name: ClassVar[str] = "toy"
+
+    def names(self) -> Sequence[str]:
+        return list(SEEDS)
+
+    def load(self, rest: str) -> VisionModel:
+        if rest not in SEEDS:
+            raise UnknownNameError(f"No model is called 'toy/{rest}'. There are toy/owner and toy/other.")
+        return toy_model(SEEDS[rest])
+
+    def build(self, architecture: Mapping[str, Any]) -> VisionModel:
+        sizes = {key: architecture.get(key) for key in ("dim", "depth", "registers")}
+        if not all(isinstance(size, int) and 0 <= size <= 1024 for size in sizes.values()):
+            raise CheckpointError(f"A toy architecture has whole numbers for dim, depth and registers, not {sizes}.")
+        return toy_model(seed=0, **cast(dict[str, int], sizes))
+
+
+def toy_context(folder: Path, *axes: str, roles: Sequence[Role] = ROLES) -> Context:
+    """A context over the toy data."""
+    return Context(axes or ("0",), {role: ToySplit(role) for role in roles}, folder, "cpu", Silent())
+
+
+@cache
+def _draw(role: Role, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(ROLES.index(role) * 1_000_003 + index)
+    label = torch.randint(3, (), generator=generator)
+    image = torch.rand(3, SIZE, SIZE, generator=generator) * 0.4
+    top, left = (int(place) for place in torch.randint(0, SIZE - 8, (2,), generator=generator))
+    mask = torch.zeros(SIZE, SIZE, dtype=torch.int64)
+    mask[top : top + 8, left : left + 8] = 1
+    image[label] = torch.where(mask.bool(), torch.tensor(0.9), image[label])
+    return (image * 255).round() / 255, label, mask

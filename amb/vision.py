@@ -1,0 +1,238 @@
+"""VisionModel: an encoder cut into blocks with its task heads; and the view of it that enforces a method's access."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from amb.errors import AccessError, NoHeadError
+from amb.heads import HEADS
+from amb.protocols import ACCESS_LEVELS, Access
+from amb.records import ModelFacts
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder, cut where methods need to cut it. A model loader wraps its library's model in one of these."""
+
+    image_size: int
+    """Side of the square images it takes, in pixels."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dim: int
+    """Width of a token."""
+    n_prefix: int
+    """Tokens ahead of the patches: CLS, then registers. 0 where the network has none."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer blocks in order; empty for a network without tokens to cut at."""
+
+    @property
+    def tail(self) -> Sequence[nn.Module]:
+        """What acts on the tokens after the last block: the final norm, a projection."""
+        return []
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens that enter block 0, (n, tokens, dim), of normalised images."""
+
+    @abstractmethod
+    def finish(self, tokens: Tensor) -> Tensor:
+        """Output tokens, (n, tokens, dim), of what leaves the last block."""
+
+    @abstractmethod
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The output embedding, (n, features), of output tokens, as the library itself forms it."""
+
+
+class VisionModel(nn.Module):
+    """A backbone with any task heads, as every method and attack sees it.
+
+    Images are always float (n, 3, height, width) in [0, 1]; the model resizes and normalises them itself.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        ref: str,
+        architecture: Mapping[str, Any],
+        backbone: Backbone,
+        heads: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.ref = ref
+        self.architecture = dict(architecture)
+        """JSON from which its loader builds the same network again, untrained."""
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(dict(heads or {}))
+        self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(backbone.std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks the backbone has; 0 where it cannot be cut."""
+        return len(self.backbone.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return self._mean.device
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Resize to the model's own size where needed, and normalise."""
+        size = self.backbone.image_size
+        images = images.to(self.device)
+        if images.shape[-2:] != (size, size):
+            images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return (images - self._mean) / self._std
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens that enter block 0, (n, tokens, dim)."""
+        return self.backbone.embed(self.prepare(images))
+
+    def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Pass tokens through blocks start ... stop - 1."""
+        for block in self.backbone.blocks[start:stop]:
+            tokens = block(tokens)
+        return tokens
+
+    def prefix(self, images: Tensor, block: int) -> Tensor:
+        """p(x): the tokens that leave block `block` (0-based), (n, tokens, dim)."""
+        return self.run_blocks(self.embed(images), 0, block + 1)
+
+    def suffix(self, tokens: Tensor, block: int) -> Tensor:
+        """q(h): the output tokens for tokens that left block `block`, (n, tokens, dim)."""
+        return self.backbone.finish(self.run_blocks(tokens, block + 1, self.n_blocks))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Output tokens, (n, tokens, dim)."""
+        return self.backbone.finish(self.run_blocks(self.embed(images), 0, self.n_blocks))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The output embedding, (n, features)."""
+        return self.backbone.pool(self.tokens(images))
+
+    def logits(self, images: Tensor, task: str = "classification") -> Tensor:
+        """Class logits: (n, classes), or (n, classes, height, width) for segmentation. Raises NoHeadError."""
+        return self.apply_head(self.tokens(images), task, images.shape[-1])
+
+    def apply_head(self, tokens: Tensor, task: str, image_size: int) -> Tensor:
+        """Class logits of output tokens. Raises NoHeadError."""
+        if task not in self.heads:
+            has = ", ".join(self.heads) or "none"
+            raise NoHeadError(f"{self.ref} has no {task} head (it has: {has}). Fine-tune one on it first.")
+        return cast(Tensor, self.heads[task](tokens, self.backbone.n_prefix, image_size))
+
+    def copy(self, ref: str | None = None) -> VisionModel:
+        """A deep copy that shares nothing with this model."""
+        twin = copy.deepcopy(self)
+        twin.ref = ref or self.ref
+        return twin
+
+    def with_head(self, task: str, head: nn.Module, ref: str | None = None) -> VisionModel:
+        """A deep copy whose heads are this one alone."""
+        twin = self.copy(ref)
+        twin.heads = nn.ModuleDict({task: head.to(self.device)})
+        return twin
+
+    def facts(self) -> ModelFacts:
+        """Its sizes; costs one image's forward pass."""
+        blank = torch.zeros(1, len(self.backbone.mean), self.backbone.image_size, self.backbone.image_size)
+        with torch.no_grad():
+            tokens = self.tokens(blank)
+        n_prefix = self.backbone.n_prefix
+        head = self.heads["classification"] if "classification" in self.heads else None  # noqa: SIM401 (no .get)
+        return ModelFacts(
+            ref=self.ref,
+            n_blocks=self.n_blocks,
+            n_tokens=min(n_prefix, 1) + tokens.shape[1] - n_prefix,
+            dim=self.backbone.dim,
+            n_features=self.backbone.pool(tokens).shape[1],
+            n_classes=cast(int, head.n_classes) if head is not None else None,
+        )
+
+    def head_facts(self) -> dict[str, dict[str, Any]]:
+        """JSON from which the heads are built again."""
+        return {task: cast(Any, head).facts() for task, head in self.heads.items()}
+
+    def digest(self) -> str:
+        """SHA-256 over the architecture and every weight: 32 hexadecimal digits."""
+        return weights_digest(self.architecture, self.head_facts(), self.state_dict())
+
+
+def weights_digest(architecture: Mapping[str, Any], heads: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Digest of a model from its parts."""
+    digest = hashlib.sha256(json.dumps([architecture, heads], sort_keys=True).encode())
+    for name in sorted(state):
+        array = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def build_heads(dim: int, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Module]:
+    """Untrained heads from their JSON; raises KeyError for a task that amb has no head for."""
+    return {task: HEADS[task](dim, **options) for task, options in facts.items()}
+
+
+class SuspectView:
+    """What a method may see of a suspect, no more than its declared access; counts queries.
+
+    From the least to the most: `labels`, `logits`, `features`, `weights`. Each includes those before it.
+    """
+
+    def __init__(self, model: VisionModel, access: Access) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self.access = access
+        self.queries = 0
+        """Images shown to the suspect so far."""
+
+    @torch.no_grad()
+    def labels(self, images: Tensor) -> Tensor:
+        """Predicted classes, (n,) int64."""
+        self._allow("labels")
+        return self._ask(self._model.logits, images).argmax(dim=1)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Class logits, (n, classes)."""
+        self._allow("logits")
+        return self._ask(self._model.logits, images)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Output embeddings, (n, features)."""
+        self._allow("features")
+        return self._ask(self._model.features, images)
+
+    @property
+    def model(self) -> VisionModel:
+        """The whole model, for white-box methods. Queries made through it are counted by `count_queries`."""
+        self._allow("weights")
+        return self._model
+
+    def count_queries(self, n: int) -> None:
+        """Record images that a white-box method passed through `model`."""
+        self.queries += n
+
+    def _ask(self, verb: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        self.queries += len(images)
+        return verb(images)
+
+    def _allow(self, wanted: Access) -> None:
+        if ACCESS_LEVELS.index(wanted) > ACCESS_LEVELS.index(self.access):
+            raise AccessError(
+                f"The method asked the suspect for its {wanted}, but it declares access to {self.access} only. "
+                f"Set `access = '{wanted}'` in the method, or ask for less."
+            )

@@ -1,0 +1,267 @@
+"""Embedding an ActiveMark: encoder, decoder and the later blocks train together, in one visible loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import amb
+from amb.data import Split, endless
+from amb.profile import activation_profile, choose_block
+from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, tap
+from amb_activemark.reading import read_messages
+
+if TYPE_CHECKING:
+    from amb_activemark.method import ActiveMark
+
+_PROFILE_IMAGES = 100  # as in the paper
+_CACHE_BATCH = 64
+_ENCODER_HIDDEN = {"channel": 256, "token": 1024}  # the paper gives none; the authors' code has 1024
+_DECODER_HIDDEN = {"channel": 256, "token": 512}  # likewise 512
+
+
+def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
+    """Choose the block, train on cached representations, and keep what reads the mark as the key."""
+    block, why = _choose_block(params, owner, ctx)
+    carrier = Carrier(params.carrier, params.index, owner.backbone.n_prefix)
+    original = LaterBlocks(owner, block, carrier, params.decoder_reads)
+    chosen, messages = _draw_triggers(params, ctx)
+    triggers = ctx.split("trigger").batch(chosen).images.mul(255).round().to(torch.uint8)
+    own = _cache(original, ctx.split("trigger"), chosen, params, ctx)
+    n_images = min(params.n_images, len(ctx.split("owner")))
+    clean = _cache(original, ctx.split("owner"), list(range(n_images)), params, ctx)
+
+    marked = owner.copy(f"{owner.ref}+{params.name}")
+    later = LaterBlocks(marked, block, carrier, params.decoder_reads)
+    encoder, decoder = _make_coders(params, own, later, ctx)
+    losses = _train(params, original, later, encoder, decoder, own, clean, messages, ctx)
+
+    facts = _key_facts(params, block, own, encoder, decoder, owner.facts())
+    answers = read_messages(marked, triggers.float() / 255, messages, encoder, decoder, facts) > 0.5
+    whole = (answers == messages.bool()).all(dim=1)
+    report = {"block": block, "block_choice": why, "losses": losses, "all_bits_rate": _share(whole)}
+    if params.select:
+        triggers, messages = _select(triggers, messages, whole, params)
+        report["kept_triggers"] = len(triggers)
+    key = amb.Key(params.canonical(), owner.digest(), _tensors(triggers, messages, encoder, decoder), facts)
+    return amb.Embedding(marked.requires_grad_(True), key, report)
+
+
+def _train(
+    params: ActiveMark,
+    original: LaterBlocks,
+    later: LaterBlocks,
+    encoder: Encoder,
+    decoder: Decoder,
+    own: Cache,
+    clean: Cache,
+    messages: Tensor,
+    ctx: amb.Context,
+) -> dict[str, float]:
+    """Minimise |q(x) - q~(x)| + lambda |m - m'| (eq. 2) over the later blocks, the encoder and the decoder."""
+    trained = _choose_trained(params, later)
+    coders = [*encoder.parameters(), *decoder.parameters()]
+    groups = [{"params": list(trained.values()), "lr": params.lr}, {"params": coders, "lr": params.coder_lr}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, params.steps)
+    fixed = params.messages == "fixed"
+    carrying = own if fixed else clean  # the images that carry messages in training
+    noise = ctx.generator("fresh messages and pruning")
+    rows_of_steps = zip(
+        endless(len(carrying.tokens), params.batch, ctx.generator("carrying batches")),
+        endless(len(clean.tokens), params.batch, ctx.generator("clean batches")),
+        strict=False,
+    )
+    terms: dict[str, Tensor] = {}
+    steps = enumerate(islice(rows_of_steps, params.steps))
+    for step, (rows, clean_rows) in ctx.progress.track(steps, "embed", params.steps):
+        message = (messages[rows] if fixed else _random_bits((len(rows), params.n_bits), noise)).to(ctx.device).float()
+        held = carrying.fetch(rows, ctx.device)
+        written = original.carrier.write(held.tokens, encoder(torch.cat([held.carrier, message], dim=1)))
+
+        weights = _prune(trained, params.prune_noise, noise) if params.prune_noise else trained
+        read = functional_call(later, dict(weights), (written,))
+        form = "squares" if step < params.warm_up * params.steps and params.loss == "norm" else params.loss
+        terms = {"message": params.lam * _message_loss(decoder(read.read), message, form)}
+        if params.fidelity != "clean":
+            terms["marked path"] = _fidelity_loss(original, read.tokens, held.output, params.loss)
+        if params.fidelity != "marked":
+            plain = clean.fetch(clean_rows, ctx.device)
+            terms["clean path"] = _fidelity_loss(original, later(plain.tokens).tokens, plain.output, params.loss)
+        if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits
+            unknown = torch.full_like(message, 0.5)
+            terms["contrast"] = (
+                params.lam * params.contrast * _message_loss(decoder(original(written).read), unknown, form)
+            )
+
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        decay.step()
+    return {name: round(value.item(), 4) for name, value in terms.items()}
+
+
+def _message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
+    """|m - m'|_1 over the bits, mean over images (eq. 2); or their squares, summed likewise or averaged."""
+    if loss == "mse":
+        return (answer - message).square().mean()
+    if loss == "squares":
+        return (answer - message).square().sum(dim=1).mean()
+    return (answer - message).abs().sum(dim=1).mean()
+
+
+def _fidelity_loss(q: LaterBlocks, output: Tensor, target: Tensor, loss: str) -> Tensor:
+    """|q(x) - q~(x)|_2 of the output embedding, and the mean of it over the output tokens; or the mean square.
+
+    The paper's term is the embedding's; the tokens' keeps what segmentation stands on.
+    """
+    if loss == "mse":
+        return (output - target).square().mean()
+    pool = q.model.backbone.pool
+    return (pool(output) - pool(target)).norm(dim=1).mean() + (output - target).norm(dim=2).mean()
+
+
+def _prune(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
+    """The trained matrices with their smallest weights zeroed, up to a random share `most`; gradients reach the rest."""
+    share = most * torch.rand((), generator=noise).item()
+    matrices = {name: weight for name, weight in trained.items() if weight.ndim > 1}
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in matrices.values()])
+    level = sizes.kthvalue(max(1, int(share * len(sizes)))).values
+    return {**trained, **{name: weight * (weight.detach().abs() > level) for name, weight in matrices.items()}}
+
+
+# What is fixed before training
+
+
+def _choose_block(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> tuple[int, str]:
+    if params.block != "auto":
+        return params.block, "as configured"
+    split = ctx.split("owner")
+    images = split.batch(range(min(_PROFILE_IMAGES, len(split)))).images
+    block, why = choose_block(activation_profile(owner, images), params.fallback)
+    return min(block, owner.n_blocks - 2 - params.freeze_last), why
+
+
+def _draw_triggers(params: ActiveMark, ctx: amb.Context) -> tuple[list[int], Tensor]:
+    """Which images are triggers, and a uniformly random message for each, (n, bits) uint8."""
+    n = len(ctx.split("trigger"))
+    if params.n_triggers > n:
+        raise amb.BadParamsError(
+            f"method {params.name}: n_triggers is {params.n_triggers}, but the suite has {n} trigger images."
+        )
+    chosen = torch.randperm(n, generator=ctx.generator("triggers"))[: params.n_triggers]
+    return chosen.tolist(), _random_bits((params.n_triggers, params.n_bits), ctx.generator("messages"))
+
+
+def _random_bits(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, shape, generator=generator, dtype=torch.uint8)
+
+
+class Cache(NamedTuple):
+    """What the frozen parts of the network make of every training image, computed once."""
+
+    tokens: Tensor  # (n, tokens, dim): p(x)
+    carrier: Tensor  # (n, carrier): the encoder's input
+    output: Tensor  # (n, tokens, dim): q(x), what the unmarked model answers
+
+    def fetch(self, rows: Tensor, device: str) -> Cache:
+        """The rows of a batch, on the device."""
+        return Cache(*(part[rows].to(device) for part in self))
+
+
+@torch.no_grad()
+def _cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
+    """Fill a cache; in memory up to the stated budget, else in a memory-mapped file in the job's folder."""
+    cache: Cache | None = None
+    starts = range(0, len(indices), _CACHE_BATCH)
+    for start in ctx.progress.track(starts, "cache representations", len(starts)):
+        images = split.batch(indices[start : start + _CACHE_BATCH]).images
+        taps = tap(original.model, images, original.block, original.carrier)
+        parts = (taps.tokens, taps.carrier, original(taps.tokens).tokens)
+        if cache is None:
+            cache = Cache(*(_room(len(indices), part, params.cache_mib, ctx) for part in parts))
+        for room, part in zip(cache, parts, strict=True):
+            room[start : start + len(images)] = part.cpu()
+    assert cache is not None
+    return cache
+
+
+def _room(n: int, like: Tensor, budget_mib: int, ctx: amb.Context) -> Tensor:
+    """Space for n rows like those of `like`."""
+    shape = (n, *like.shape[1:])
+    size = n * like[0].numel() * like.element_size()
+    if size <= budget_mib * 2**20:
+        return torch.empty(shape, dtype=like.dtype)
+    path = ctx.folder / f"cache-{len(list(ctx.folder.iterdir()))}.bin"
+    return torch.from_file(str(path), shared=True, size=n * like[0].numel(), dtype=like.dtype).view(shape)
+
+
+def _choose_trained(params: ActiveMark, later: LaterBlocks) -> dict[str, nn.Parameter]:
+    """The weights to train, by their name inside q: the blocks after the frozen ones, and the final norm with them."""
+    backbone = later.model.requires_grad_(False).backbone
+    parts = list(backbone.blocks[later.block + 1 :])
+    parts = parts[:-1] if params.freeze_last else [*parts, *backbone.tail]
+    for part in parts:
+        part.requires_grad_(True)
+    return {name: weight for name, weight in later.named_parameters() if weight.requires_grad}
+
+
+def _make_coders(params: ActiveMark, own: Cache, later: LaterBlocks, ctx: amb.Context) -> tuple[Encoder, Decoder]:
+    n_carrier = own.carrier.shape[1]
+    with torch.no_grad():
+        n_read = later(own.tokens[:1].to(ctx.device)).read.shape[1]
+    with ctx.seeded("encoder and decoder"):
+        encoder = Encoder(n_carrier, params.n_bits, _ENCODER_HIDDEN[params.carrier], squash=params.carrier == "token")
+        decoder = Decoder(n_read, params.n_bits, _DECODER_HIDDEN[params.carrier])
+    return encoder.to(ctx.device), decoder.to(ctx.device)
+
+
+# What is kept
+
+
+def _select(triggers: Tensor, messages: Tensor, whole: Tensor, params: ActiveMark) -> tuple[Tensor, Tensor]:
+    """Only the triggers on which every bit decodes; all of them where that leaves fewer than two."""
+    if int(whole.sum()) < 2:
+        return triggers, messages
+    return triggers[whole], messages[whole]
+
+
+def _share(hits: Tensor) -> float:
+    return round(hits.float().mean().item(), 4)
+
+
+def _key_facts(
+    params: ActiveMark, block: int, own: Cache, encoder: Encoder, decoder: Decoder, owner: amb.ModelFacts
+) -> dict[str, Any]:
+    """The sizes and places that reading needs, as JSON."""
+    return {
+        "block": block,
+        "carrier": params.carrier,
+        "index": params.index,
+        "decoder_reads": params.decoder_reads,
+        "squash": params.carrier == "token",
+        "n_bits": params.n_bits,
+        "n_carrier": own.carrier.shape[1],
+        "n_read": decoder[0].in_features,
+        "encoder_hidden": encoder[0].out_features,
+        "decoder_hidden": decoder[0].out_features,
+        "n_tokens": owner.n_tokens,
+        "dim": owner.dim,
+        "n_features": owner.n_features,
+    }
+
+
+def _tensors(triggers: Tensor, messages: Tensor, encoder: Encoder, decoder: Decoder) -> dict[str, np.ndarray]:
+    named = {
+        "triggers": triggers,
+        "messages": messages,
+        **{f"encoder.{name}": weight for name, weight in encoder.state_dict().items()},
+        **{f"decoder.{name}": weight for name, weight in decoder.state_dict().items()},
+    }
+    return {name: tensor.detach().cpu().numpy() for name, tensor in named.items()}

@@ -1,0 +1,19 @@
+"""`none`: the model as it was deployed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import amb
+
+if TYPE_CHECKING:
+    from amb.vision import VisionModel
+
+
+class NoAttack(amb.Attack):
+    """Leave the model as it is: the control beside every attack."""
+
+    name: ClassVar[str] = "none"
+
+    def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
+        return model.copy()

@@ -1,0 +1,16 @@
+"""Suites: owner models, innocent models, data and the measure of utility."""
+
+from __future__ import annotations
+
+import amb
+from amb_suites.tiny import TinyLoader, TinySuite
+
+
+@amb.hookimpl
+def amb_register_suites() -> list[type[amb.Suite]]:
+    return [TinySuite]
+
+
+@amb.hookimpl
+def amb_register_models() -> list[type[amb.ModelLoader]]:
+    return [TinyLoader]

@@ -1,0 +1,73 @@
+"""Fixtures shared by all tests: a clean environment, the toy components, real runs of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import amb
+from amb import plugins
+from amb.document import run_facts, run_id
+from amb.engine import Engine, Run
+from amb.plan import make_plan
+from amb.progress import Silent
+from amb.store import Store
+from amb.testing.toy import ToyLoader, ToySuite
+
+QUICK = "activemark:n_bits=8,n_triggers=8,steps=150,batch=8,n_images=16,loss=mse,lr=0.003,coder_lr=0.01"
+"""ActiveMark on the toy model, in seconds."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts in an empty folder, without the user's settings."""
+    for name in ("MLFLOW_TRACKING_URI", "AMB_DISABLE_PLUGINS", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+class ToyPlugin:
+    """The toy suite as a plugin."""
+
+    @amb.hookimpl
+    def amb_register_suites(self) -> list[Any]:
+        return [ToySuite]
+
+    @amb.hookimpl
+    def amb_register_models(self) -> list[Any]:
+        return [ToyLoader]
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugins.Manager]:
+    """The installed plugins and the toy one, without MLflow; `amb.plugins.manager()` returns it too."""
+    monkeypatch.setenv("AMB_DISABLE_PLUGINS", "mlflow")
+    plugins.manager.cache_clear()
+    fresh = plugins.manager()
+    fresh.register(ToyPlugin(), "toy")
+    yield fresh
+    plugins.manager.cache_clear()
+
+
+@pytest.fixture
+def tracked_manager(manager: plugins.Manager) -> plugins.Manager:
+    """As `manager`, with MLflow tracking."""
+    from amb import tracking
+
+    manager.register(tracking, "mlflow-again")
+    return manager
+
+
+def run_toy(manager: plugins.Manager, output: Path, warnings: list[str] | None = None, **asked: Any) -> Run:
+    """A real run on the toy suite."""
+    options = {"suite": "toy", "methods": [QUICK], "attacks": ["prune40"], **asked}
+    plan = make_plan(manager.registry, **options)
+    run = Run(run_id(plan), plan, output, run_facts(manager.plugins))
+    said = [] if warnings is None else warnings
+    progress = SimpleNamespace(track=Silent().track, say=said.append)
+    Engine(run, Store(output / "store", said.append), manager, progress).execute()
+    return run

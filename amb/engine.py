@@ -120,13 +120,9 @@ class Engine:
         self.store = store
         self.manager = manager
         self.progress = progress
-        # What every step depends on beside its own inputs.
-        self._base = {
-            "amb": __version__,
-            "suite": self.plan.suite.definition(),
-            "seed": self.plan.seed,
-            "device": self.plan.device.partition(":")[0],
-        }
+        # What every step depends on beside its own inputs. Utility and profile do not depend on the seed.
+        device = self.plan.device.partition(":")[0]
+        self._base = {"amb": __version__, "suite": self.plan.suite.definition(), "device": device}
         # A model that is missing or unknown raises here, before anything is computed or written.
         sources = [self.plan.owner, *(each.source for each in self.plan.suspects if each.source != EMBEDDED)]
         self._refs = {
@@ -149,15 +145,15 @@ class Engine:
         if outcome.value is None:
             for suspect in self.plan.suspects:
                 result = CellResult(self.plan.cell(method, suspect), outcome.status, reason=outcome.reason)
-                self._finish(Reading(result, None), [])
+                self._finish(method, Reading(result, None), [])
             return
         embedded = outcome.value
         negatives = [self._read(embedded, each) for each in self.plan.suspects if each.kind == "negative"]
         for reading in negatives:
-            self._finish(reading, [other for other in negatives if other is not reading])
+            self._finish(method, reading, [other for other in negatives if other is not reading])
         for suspect in self.plan.suspects:
             if suspect.kind == "positive":
-                self._finish(self._read(embedded, suspect), negatives)
+                self._finish(method, self._read(embedded, suspect), negatives)
 
     def _read(self, embedded: Embedded, suspect: Suspect) -> Reading:
         """Measure one suspect; the verdict comes later."""
@@ -169,14 +165,13 @@ class Engine:
         facts, evidence, path = outcome.value
         return Reading(CellResult(cell, "ok", evidence=path, **facts), evidence)
 
-    def _finish(self, reading: Reading, negatives: Sequence[Reading]) -> None:
+    def _finish(self, method: Method, reading: Reading, negatives: Sequence[Reading]) -> None:
         """Decide, record and tell the observers."""
         from amb.statistics import decide
 
         result = reading.result
         if reading.evidence is not None:
             known = [each.evidence for each in negatives if each.evidence is not None]
-            method = next(each for each in self.plan.methods if each.canonical() == result.cell.method)
             tau = min(self.plan.tau_of(method), reading.evidence.expected.shape[1])
             result = replace(result, verdict=decide(reading.evidence, known, tau, self.plan.alpha))
         self.run.results.append(result)
@@ -186,7 +181,7 @@ class Engine:
 
     def _embed(self, method: Method) -> Embedded:
         owner = self._refs[self.plan.owner]
-        inputs = {"owner": owner.digest, "method": method.definition()}
+        inputs = {"owner": owner.digest, "method": method.definition(), "seed": self.plan.seed}
         entry = self._step("embed", inputs, partial(self._make_embedding, method, owner))
         facts = entry.facts
         model = owner if facts["model"] == owner.digest else self._stored(entry, f"{self.plan.owner}+{method.name}")
@@ -242,7 +237,7 @@ class Engine:
         return facts, Evidence.load(path), path
 
     def _attack(self, source: Handle, attack: Attack) -> Entry:
-        inputs = {"source": source.digest, "attack": attack.definition()}
+        inputs = {"source": source.digest, "attack": attack.definition(), "seed": self.plan.seed}
         return self._step("model", inputs, partial(self._make_attacked, source, attack))
 
     def _make_attacked(self, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
@@ -258,7 +253,7 @@ class Engine:
 
     def _extract(self, embedded: Embedded, model: Handle) -> Entry:
         inputs = {"key": embedded.key_digest, "model": model.digest, "method": embedded.method.definition()}
-        return self._step("evidence", inputs, partial(self._make_evidence, embedded, model))
+        return self._step("evidence", {**inputs, "seed": self.plan.seed}, partial(self._make_evidence, embedded, model))
 
     def _make_evidence(self, embedded: Embedded, handle: Handle, folder: Path) -> dict[str, Any]:
         from amb.vision import SuspectView
@@ -327,7 +322,8 @@ class Engine:
     def _context(self, step: Step, *axes: str) -> Iterator[Context]:
         """The context of one job, with a scratch folder that is removed when the job is over."""
         splits = {role: self.plan.suite.split(role) for role in ROLES[step]}
-        names = (str(self.plan.seed), step, self.plan.suite.canonical(), *axes)
+        seed = "any seed" if step == "utility" else str(self.plan.seed)
+        names = (seed, step, self.plan.suite.canonical(), *axes)
         with tempfile.TemporaryDirectory(prefix="amb-", ignore_cleanup_errors=True) as folder:
             yield Context(names, splits, Path(folder), self.plan.device, self.progress)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from amb.component import digest_of
-from amb.errors import StoreError
+from amb.errors import BadParamsError, StoreError
 
 SCHEMA = 1
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -70,8 +69,10 @@ class Store:
         return Entry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
 
     def _write(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+        draft = folder.with_name(f".draft-{digest}")  # under the entry's lock: what lies there is a killed process's
+        shutil.rmtree(draft, ignore_errors=True)
         with _explained(self.root):
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+            draft.mkdir()
         try:
             with _explained(self.root, only=_NO_ROOM):
                 facts = make(draft)
@@ -100,14 +101,22 @@ class Store:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StoreError where results could not be written to `folder`; creates nothing."""
+    """Raise BadParamsError where results could not be written to `folder`; leaves nothing behind."""
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    if not parent.is_dir():
-        raise StoreError(f"Results cannot go to {folder}: {parent} is a file. Give a folder with --output-dir.")
-    if not os.access(parent, os.W_OK | os.X_OK) or os.statvfs(parent).f_flag & os.ST_RDONLY:
-        raise StoreError(f"Results cannot go to {folder}: {parent} is read-only. Give another with --output-dir.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".amb-", dir=parent):
+            pass
+    except NotADirectoryError:
+        raise BadParamsError(
+            f"Results cannot go to {folder}: {parent} is a file. Give a folder: --output-dir."
+        ) from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadParamsError(
+            f"Results cannot go to {folder}: {parent} is read-only ({why}). Give another: --output-dir."
+        ) from None
 
 
 def _damage(folder: Path) -> str | None:

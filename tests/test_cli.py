@@ -98,7 +98,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_an_output_folder_on_a_read_only_place_is_refused() -> None:
     done = amb("run", "--method", "activemark", "--output-dir", "/proc/results")
     assert done.returncode == 2
-    assert "is read-only" in done.stderr or "cannot go to" in done.stderr
+    assert "is read-only" in done.stderr
 
 
 def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -> None:

@@ -185,3 +185,10 @@ def test_what_a_run_writes_holds_no_key(manager: Manager, tmp_path: Path) -> Non
     for path in run.folder.rglob("*"):
         assert not path.is_file() or secret not in path.read_bytes()
     assert json.loads((run.folder / "run.json").read_text())["schema"] == 1
+
+
+def test_utility_does_not_depend_on_the_seed_and_is_measured_once(manager: Manager, tmp_path: Path) -> None:
+    run_toy(manager, tmp_path, seed=0, attacks=[])
+    before = {path.name for path in (tmp_path / "store" / "utility").iterdir()}
+    run_toy(manager, tmp_path, seed=1, attacks=[])
+    assert len({path.name for path in (tmp_path / "store" / "utility").iterdir()} - before) == 1, "the new marked model"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from amb.errors import StoreError
+from amb.errors import BadParamsError, StoreError
 from amb.store import Entry, Store, check_writable
 
 
@@ -74,6 +74,17 @@ def test_a_full_disk_is_explained(tmp_path: Path) -> None:
         Store(tmp_path).get_or_make("thing", {"a": 1}, full)
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry = get(store)
+    draft = entry.folder.with_name(f".draft-{entry.digest}")
+    entry.folder.rename(draft)
+    (draft / "half.txt").write_text("half")
+    assert not get(store).cached
+    assert sorted(path.name for path in entry.folder.iterdir()) == ["number.txt", "record.json"]
+    assert not draft.exists()
+
+
 def _compute_slowly(root: Path, log: Path) -> None:
     def make(folder: Path) -> dict[str, int]:
         with log.open("a") as file:
@@ -103,7 +114,7 @@ def test_records_say_what_made_them(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="is a file"):
+    with pytest.raises(BadParamsError, match="is a file"):
         check_writable(tmp_path / "file" / "results")
     check_writable(tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()

@@ -28,7 +28,7 @@ class TableReporter(Reporter):
             rows = [cell for cell in cells if cell["method"] == method]
             embedding = next((each for each in run["embeddings"] if each["method"] == method), None)
             console.print(_table(method, rows, run), soft_wrap=False)
-            for line in [*_notes(rows), *_findings(rows), *_embedding_lines(embedding, run)]:
+            for line in [*_notes(rows), *_findings(rows), *_embedding_lines(embedding)]:
                 console.print(line, markup=False, soft_wrap=True)
             console.print()
         for name, where in {"results": run["folder"], **run.get("links", {})}.items():
@@ -125,17 +125,20 @@ def _findings(rows: Sequence[Cell]) -> list[str]:
     return [line, *([f"False claims: {', '.join(claimed)}."] if claimed else [])]
 
 
-def _embedding_lines(embedding: Mapping[str, Any] | None, run: Mapping[str, Any]) -> list[str]:
+def _embedding_lines(embedding: Mapping[str, Any] | None) -> list[str]:
+    """What embedding cost, what it kept, and what the method says of it."""
     if embedding is None:
         return []
     before, after = embedding["utility_before"], embedding["utility_after"]
     kept = ", ".join(f"{name} {before[name]:.3f} → {after[name]:.3f}" for name in before if name in after)
-    return [
-        (
-            f"Embedding: {embedding['seconds']:.1f} s; utility {kept}; "
-            f"features cosine {embedding['similarity']['cosine']:.3f}, CKA {embedding['similarity']['cka']:.3f}."
-        )
-    ]
+    alike = ", ".join(f"{name} {value:.3f}" for name, value in embedding["similarity"].items() if value is not None)
+    said = ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in embedding["report"].items()
+        if not isinstance(value, dict)
+    )
+    lines = [f"Embedding: {embedding['seconds']:.1f} s; utility {kept}; clean features {alike}."]
+    return [*lines, f"The method says: {said}."] if said else lines
 
 
 def _width() -> int:

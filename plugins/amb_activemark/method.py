@@ -41,7 +41,7 @@ class ActiveMark(amb.Method):
             "lam": 1.0,
             "select": True,
         },
-        "activemark-contrastive": {"contrast": 1.0, "prune_noise": 0.6, "steps": 600},
+        "activemark-contrastive": {"contrast": 1.0, "prune_noise": 0.6, "steps": 600, "lam": 3.0},
     }
 
     block: Literal["auto"] | int = "auto"
@@ -88,7 +88,7 @@ class ActiveMark(amb.Method):
     select: bool = False
     """Keep only triggers on which every bit decodes; the rate before selection is reported beside."""
     cache_mib: int = Field(2048, ge=0)
-    """Memory for cached representations; beyond it they go to a memory-mapped file."""
+    """Memory in MiB for the cached representations of one set of images; a larger set goes to memory-mapped files."""
 
     @property
     def default_tau(self) -> int:

@@ -47,7 +47,7 @@ def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.E
     whole = (answers == messages.bool()).all(dim=1)
     report = {"block": block, "block_choice": why, "losses": losses, "all_bits_rate": _share(whole)}
     if params.select:
-        triggers, messages = _select(triggers, messages, whole, params)
+        triggers, messages = _select(triggers, messages, whole)
         report["kept_triggers"] = len(triggers)
     key = amb.Key(params.canonical(), owner.digest(), _tensors(triggers, messages, encoder, decoder), facts)
     return amb.Embedding(marked.requires_grad_(True), key, report)
@@ -177,29 +177,31 @@ class Cache(NamedTuple):
 
 @torch.no_grad()
 def _cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
-    """Fill a cache; in memory up to the stated budget, else in a memory-mapped file in the job's folder."""
+    """Fill a cache; in memory up to the stated budget, else in memory-mapped files in the job's folder."""
     cache: Cache | None = None
     starts = range(0, len(indices), _CACHE_BATCH)
     for start in ctx.progress.track(starts, "cache representations", len(starts)):
         images = split.batch(indices[start : start + _CACHE_BATCH]).images
         taps = tap(original.model, images, original.block, original.carrier)
-        parts = (taps.tokens, taps.carrier, original(taps.tokens).tokens)
-        if cache is None:
-            cache = Cache(*(_room(len(indices), part, params.cache_mib, ctx) for part in parts))
+        parts = Cache(taps.tokens, taps.carrier, original(taps.tokens).tokens)
+        cache = cache or _room(parts, len(indices), params.cache_mib, ctx)
         for room, part in zip(cache, parts, strict=True):
             room[start : start + len(images)] = part.cpu()
     assert cache is not None
     return cache
 
 
-def _room(n: int, like: Tensor, budget_mib: int, ctx: amb.Context) -> Tensor:
-    """Space for n rows like those of `like`."""
-    shape = (n, *like.shape[1:])
-    size = n * like[0].numel() * like.element_size()
-    if size <= budget_mib * 2**20:
-        return torch.empty(shape, dtype=like.dtype)
-    path = ctx.folder / f"cache-{len(list(ctx.folder.iterdir()))}.bin"
-    return torch.from_file(str(path), shared=True, size=n * like[0].numel(), dtype=like.dtype).view(shape)
+def _room(parts: Cache, n: int, budget_mib: int, ctx: amb.Context) -> Cache:
+    """Space for n images' worth of what `parts` holds of some."""
+    needed = n * sum(part[0].numel() * part.element_size() for part in parts)
+    if needed <= budget_mib * 2**20:
+        return Cache(*(torch.empty((n, *part.shape[1:]), dtype=part.dtype) for part in parts))
+    rooms = []
+    for name, part in parts._asdict().items():
+        path = ctx.folder / f"{name}-{len(list(ctx.folder.iterdir()))}.bin"
+        size = n * part[0].numel()
+        rooms.append(torch.from_file(str(path), shared=True, size=size, dtype=part.dtype).view(n, *part.shape[1:]))
+    return Cache(*rooms)
 
 
 def _choose_trained(params: ActiveMark, later: LaterBlocks) -> dict[str, nn.Parameter]:
@@ -225,7 +227,7 @@ def _make_coders(params: ActiveMark, own: Cache, later: LaterBlocks, ctx: amb.Co
 # What is kept
 
 
-def _select(triggers: Tensor, messages: Tensor, whole: Tensor, params: ActiveMark) -> tuple[Tensor, Tensor]:
+def _select(triggers: Tensor, messages: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Only the triggers on which every bit decodes; all of them where that leaves fewer than two."""
     if int(whole.sum()) < 2:
         return triggers, messages

@@ -97,6 +97,7 @@ def choose_block(profile: Profile, fallback: float = 0.5) -> tuple[int, str]:
 def draw_profile(profile: Profile, title: str, path: Path, chosen: int) -> None:
     """Save the figure of the profile: largest magnitudes and medians by block (the paper's Fig. 2)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.add_subplot()
@@ -105,8 +106,11 @@ def draw_profile(profile: Profile, title: str, path: Path, chosen: int) -> None:
     axes.plot(blocks, profile.median, marker="s", color="#d55e00", label="median")
     axes.axvline(chosen, color="0.5", linestyle="--", label=f"block to embed at: {chosen}")
     axes.set(xlabel="block", ylabel="|activation|", yscale="log", title=title, xticks=list(blocks))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False)
-    figure.savefig(path)
+    figure.savefig(path, dpi=150)
 
 
 def _read_block(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, set[int]]:

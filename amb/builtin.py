@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from amb.component import finite
 from amb.hookspecs import hookimpl
 from amb.reporters import JsonReporter, TableReporter
 
@@ -24,7 +25,7 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result.to_json()) + "\n")
+        file.write(json.dumps(finite(result.to_json()), allow_nan=False) + "\n")
 
 
 @hookimpl

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from amb import __version__
-from amb.component import digest_of
+from amb.component import digest_of, finite
 from amb.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -60,19 +59,8 @@ def document(run: Run) -> dict[str, Any]:
         "links": run.links,
     }
     cells = [result.to_json() for result in run.results]
-    document: dict[str, Any] = _finite({"schema": SCHEMA, "run": facts, "cells": cells})
+    document: dict[str, Any] = finite({"schema": SCHEMA, "run": facts, "cells": cells})
     return document
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from amb.plan import EMBEDDED, Plan, Suspect
 from amb.plugins import Manager
 from amb.progress import Progress
 from amb.protocols import Attack, Method, Role
-from amb.records import CellResult, Evidence, Key, Status
+from amb.records import CellResult, Evidence, Key, ModelFacts, Status
 from amb.store import Entry, Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Run:
     output: Path
     """The output folder, shared by all runs: the store, the runs, MLflow's files."""
     facts: Mapping[str, Any]
-    """Versions, machine, git commit, command line."""
+    """Versions, plugins, machine, git commit."""
     results: list[CellResult] = field(default_factory=list)
     embeddings: list[dict[str, Any]] = field(default_factory=list)
     """What is worth reporting of each embedding: seconds, utility before and after, similarity."""
@@ -67,14 +67,16 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        """Whether any cell has failed."""
-        return any(result.status == "failed" for result in self.results)
+        """Whether any cell has failed, or none could be judged."""
+        statuses = [result.status for result in self.results]
+        return "failed" in statuses or "ok" not in statuses
 
 
 @dataclass(frozen=True)
 class Handle:
     """A model by its digest; loaded only when something has to be computed on it."""
 
+    ref: str
     digest: str
     load: Callable[[], VisionModel]
 
@@ -124,9 +126,8 @@ class Engine:
         device = self.plan.device.partition(":")[0]
         self._base = {"amb": __version__, "suite": self.plan.suite.definition(), "device": device}
         # A model that is missing or unknown raises here, before anything is computed or written.
-        sources = [self.plan.owner, *(each.source for each in self.plan.suspects if each.source != EMBEDDED)]
         self._refs = {
-            ref: Handle(digest_ref(ref), cache(partial(self._load_ref, ref))) for ref in dict.fromkeys(sources)
+            ref: Handle(ref, digest_ref(ref), cache(partial(self._load_ref, ref))) for ref in self.plan.references()
         }
 
     def execute(self) -> None:
@@ -173,7 +174,9 @@ class Engine:
         if reading.evidence is not None:
             known = [each.evidence for each in negatives if each.evidence is not None]
             tau = min(self.plan.tau_of(method), reading.evidence.expected.shape[1])
-            result = replace(result, verdict=decide(reading.evidence, known, tau, self.plan.alpha))
+            judge = partial(decide, reading.evidence, known, tau, self.plan.alpha)
+            outcome = self._attempt(f"verdict on {result.cell.suspect}", judge)
+            result = replace(result, status=outcome.status, reason=outcome.reason, verdict=outcome.value)
         self.run.results.append(result)
         self._notify("amb_cell_finished", run=self.run, cell=result.cell, result=result)
 
@@ -181,6 +184,7 @@ class Engine:
 
     def _embed(self, method: Method) -> Embedded:
         owner = self._refs[self.plan.owner]
+        self._skip_unless_it_applies(method, owner)
         inputs = {"owner": owner.digest, "method": method.definition(), "seed": self.plan.seed}
         entry = self._step("embed", inputs, partial(self._make_embedding, method, owner))
         facts = entry.facts
@@ -193,8 +197,6 @@ class Engine:
         from amb.checkpoint import save_model
 
         model = owner.load()
-        if reason := method.skip(model.facts()):
-            raise Skipped(reason)
         with self._context("embed", method.canonical()) as ctx, measure(self.plan.device) as spent:
             embedding = method.embed(model, ctx)
         embedding.key.save(folder / "key.safetensors")
@@ -221,6 +223,7 @@ class Engine:
             model = self._stored(entry, f"{suspect.name}")
             attack_seconds += entry.facts["seconds"]
             attack_peak = max(attack_peak, entry.facts["peak_memory_mib"])
+        self._skip_unless_it_applies(embedded.method, model, embedded.load_key)
         reading = self._extract(embedded, model)
         path = reading.folder / "evidence.npz"
         facts = {
@@ -258,14 +261,18 @@ class Engine:
     def _make_evidence(self, embedded: Embedded, handle: Handle, folder: Path) -> dict[str, Any]:
         from amb.vision import SuspectView
 
-        method, key, model = embedded.method, embedded.load_key(), handle.load()
-        if reason := method.skip(model.facts(), key):
-            raise Skipped(reason)
-        view = SuspectView(model, method.access)
+        method, key = embedded.method, embedded.load_key()
+        view = SuspectView(handle.load(), method.access)
         with self._context("extract", method.canonical()) as ctx, measure(self.plan.device) as spent:
             evidence = method.extract(view, key, ctx)
         evidence.save(folder / "evidence.npz")
         return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}
+
+    def _skip_unless_it_applies(self, method: Method, model: Handle, load_key: Callable[[], Key] | None = None) -> None:
+        """Ask the method by the model's sizes, which are kept, so that a finished run loads no model."""
+        facts = self._step("facts", {"model": model.digest}, lambda _: model.load().facts()._asdict()).facts
+        if reason := method.skip(ModelFacts(**{**facts, "ref": model.ref}), load_key() if load_key else None):
+            raise Skipped(reason)
 
     def _utility(self, model: Handle) -> Entry:
         return self._step("utility", {"model": model.digest}, partial(self._make_utility, model))
@@ -288,6 +295,8 @@ class Engine:
         if outcome.value is not None:
             self.run.profile = outcome.value.facts
             self.run.profile_figure = outcome.value.folder / "profile.png"
+        else:
+            self.progress.say(f"no activation profile: {outcome.reason}")
 
     def _make_profile(self, owner: Handle, folder: Path) -> dict[str, Any]:
         from amb.profile import activation_profile, choose_block, draw_profile
@@ -313,7 +322,7 @@ class Engine:
         def load() -> VisionModel:
             return load_model(entry.folder / "model", ref, build_model).to(self.plan.device)
 
-        return Handle(entry.facts["model"], cache(load))
+        return Handle(ref, entry.facts["model"], cache(load))
 
     def _load_ref(self, ref: str) -> VisionModel:
         return load_ref(ref).to(self.plan.device)

@@ -48,6 +48,10 @@ class Plan:
     alpha: float
     device: str
 
+    def references(self) -> list[str]:
+        """The models that have to be there, the owner first."""
+        return list(dict.fromkeys([self.owner, *(each.source for each in self.suspects if each.source != EMBEDDED)]))
+
     def cells(self) -> list[Cell]:
         """Every cell of the run, in the order in which they are computed."""
         return [self.cell(method, suspect) for method in self.methods for suspect in self.suspects]

@@ -47,6 +47,8 @@ class Kind(Generic[C]):
 
     def add(self, cls: type[C], plugin: Plugin) -> None:
         """Register a class and its presets; raises PluginError where a name is missing or taken."""
+        if not (isinstance(cls, type) and issubclass(cls, Component)):
+            raise PluginError(f"{plugin} registers {cls!r} as a {self.kind}, which is no amb component class.")
         name = getattr(cls, "name", None)
         if not isinstance(name, str) or not name:
             raise PluginError(f"{plugin} registers the {self.kind} {cls.__qualname__} without a name. Set `name`.")

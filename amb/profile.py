@@ -88,7 +88,8 @@ def choose_block(profile: Profile, fallback: float = 0.5) -> tuple[int, str]:
     depth = len(profile.top)
     found = profile.expressive_block
     if found is not None and found < depth - 1:
-        return found, f"expressive block {found}: {profile.jumps[found]:.1f} times the block before it"
+        jump = f", {profile.jumps[found]:.1f} times the block before it" if found else ""
+        return found, f"expressive block {found}{jump}"
     block = min(max(round(fallback * depth) - 1, 0), depth - 2)
     why = "none found" if found is None else f"block {found} is the last, nothing follows it"
     return block, f"{why}, falling back to block {block} ({fallback:g} of the depth)"

@@ -141,6 +141,8 @@ class Verdict:
     """The paper's rule: the detection rate exceeds `bound`."""
     bound: float
     """Largest detection rate that innocent models reach with probability above alpha (eq. 13)."""
+    trial_fpr: float
+    """P[rho <= tau] of one trial where symbols are fair draws (eq. 6)."""
     detection_rate: float
     """R(tau), share of trials with at most tau wrong symbols (eq. 5)."""
     interval: tuple[float, float]

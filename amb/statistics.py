@@ -213,6 +213,7 @@ def decide(evidence: Evidence, negatives: Sequence[Evidence], tau: int, alpha: f
     return Verdict(
         owned=rate > bound,
         bound=bound,
+        trial_fpr=float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet)),
         detection_rate=rate,
         interval=clopper_pearson(n_detected, n_trials),
         curve=tuple(float(value) for value in detection_curve(rho, n_symbols)),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amb.component import digest_of
+from amb.component import digest_of, finite
 from amb.errors import BadParamsError, StoreError
 
 SCHEMA = 1
@@ -45,18 +45,12 @@ class Store:
         self.root = root
         self._warn = warn
 
-    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make, fresh: bool = False) -> Entry:
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
         """The entry for `inputs`, computed by `make` where there is none yet. Raises StoreError."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
         folder = self.root / kind / digest
         with self._locked(kind, digest):
-            found = None if fresh else self._read(folder, digest)
-            return found or self._write(folder, digest, inputs, make)
-
-    def find(self, kind: str, inputs: Mapping[str, Any]) -> Entry | None:
-        """The entry for `inputs` if it is there and whole."""
-        digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
-        return self._read(self.root / kind / digest, digest)
+            return self._read(folder, digest) or self._write(folder, digest, inputs, make)
 
     def _read(self, folder: Path, digest: str) -> Entry | None:
         if not folder.exists():
@@ -75,14 +69,12 @@ class Store:
             draft.mkdir()
         try:
             with _explained(self.root, only=_NO_ROOM):
-                facts = make(draft)
+                facts = finite(make(draft))
             with _explained(self.root):
                 files = {path.name: _file_digest(path) for path in sorted(draft.iterdir())}
                 record = {"schema": SCHEMA, "inputs": inputs, "facts": facts, "files": files}
                 record["digest"] = digest_of(record)
                 (draft / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-                if folder.exists():  # asked for afresh
-                    shutil.rmtree(folder)
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

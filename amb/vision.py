@@ -193,7 +193,7 @@ class SuspectView:
     """
 
     def __init__(self, model: VisionModel, access: Access) -> None:
-        self._model = model.eval().requires_grad_(False)
+        self._model = model.eval()
         self.access = access
         self.queries = 0
         """Images shown to the suspect so far."""

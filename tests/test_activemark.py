@@ -11,7 +11,7 @@ from amb.errors import BadParamsError
 from amb.testing import toy_context, toy_model
 from amb.vision import SuspectView
 from amb_activemark.method import ActiveMark
-from amb_activemark.networks import Carrier, LaterBlocks, tap
+from amb_activemark.networks import Carrier, LaterBlocks, Outputs, tap
 from amb_activemark.training import _cache, _fidelity_loss, _message_loss, _prune
 
 QUICK = {"n_bits": 4, "n_triggers": 6, "steps": 4, "batch": 4, "n_images": 8, "block": 1}
@@ -92,12 +92,12 @@ def test_losses_are_those_of_equation_2() -> None:
     answer, message = torch.tensor([[0.2, 0.9], [0.5, 0.5]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert _message_loss(answer, message, "norm").item() == pytest.approx((0.2 + 0.1 + 0.5 + 0.5) / 2)
     assert _message_loss(answer, message, "mse").item() == pytest.approx((0.04 + 0.01 + 0.25 + 0.25) / 4)
-    model = toy_model()
-    q = LaterBlocks(model, 1, Carrier("channel", 0, 1), "embedding")
+    q = LaterBlocks(toy_model(), 1, Carrier("channel", 0, 1), "embedding")
     output, target = torch.randn(2, 17, 32), torch.randn(2, 17, 32)
+    given = Outputs(output, output[:, 0], output[:, 0])
     norms = (output - target).square().sum(dim=2).sqrt()
     by_hand = norms[:, 0].mean() + norms.mean()
-    assert _fidelity_loss(q, output, target, "norm").item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert _fidelity_loss(q, given, target, "norm").item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_pruning_noise_zeroes_the_smallest_and_passes_gradients_to_the_rest() -> None:
@@ -139,11 +139,11 @@ def test_more_triggers_than_images_is_an_error_that_says_so(tmp_path: Path) -> N
     ("params", "model", "reason"),
     [
         ({"block": 3}, {}, "block 3 of toy/1 is not followed by a block"),
-        ({"block": -1}, {}, "is not followed"),
         ({"block": 2, "freeze_last": True}, {}, "is not followed"),
         ({"index": 32}, {}, "has no channel 32"),
         ({"carrier": "token", "index": 17}, {}, "has no token 17"),
         ({}, {"depth": 1}, "has no transformer blocks"),
+        ({"freeze_last": True}, {"depth": 2}, "has no transformer blocks"),
     ],
 )
 def test_what_does_not_apply_is_skipped_with_a_reason(params: dict, model: dict, reason: str) -> None:

@@ -72,7 +72,11 @@ BAD = {
     "command": (["rnu"], 2, "Did you mean run"),
     "nothing": (["run"], 2, "Missing option '--method'"),
     "component": (["show", "prun40"], 2, "Did you mean prune40"),
+    "block": (["run", "--method", "activemark:block=-1"], 2, "block"),
+    "dry": (["run", "--method", "activemark", "--model", "tiny/ownr", "--dry-run"], 2, "Did you mean tiny/owner"),
     "profile": (["profile", "tiny/convnet"], 2, "no transformer blocks"),
+    "figure": (["profile", "tiny/owner", "--figure", "p.xyz"], 2, "not '.xyz'"),
+    "figure place": (["profile", "tiny/owner", "--figure", "/proc/no/p.png"], 2, "is read-only"),
 }
 
 

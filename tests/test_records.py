@@ -66,6 +66,8 @@ def test_evidence_survives_its_file(tmp_path: Path) -> None:
 
 def test_evidence_with_pickled_arrays_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evidence.npz"
-    np.savez(path, expected=np.array([print], dtype=object), observed=1, alphabet=2, facts=3)
+    np.savez(
+        path, expected=np.array([print], dtype=object), observed=1, alphabet=2, facts=np.frombuffer(b"{}", np.uint8)
+    )
     with pytest.raises(ValueError, match="allow_pickle"):
         Evidence.load(path)

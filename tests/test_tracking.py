@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from amb.plugins import Manager
-from amb.records import Key
+from amb.records import Evidence, Key
 from tests.conftest import run_toy
 
 METRICS = {
@@ -30,6 +31,7 @@ TAGS = {
     "digest.key",
     "digest.evidence",
     "version.amb",
+    "git_commit",
 }
 PARAMS = {"method", "attack", "suite", "owner", "seed", "alpha", "device", "suspect", "method.n_bits"}
 
@@ -45,6 +47,9 @@ def runs_of(output: Path) -> tuple[MlflowClient, MlflowRun, dict[str, MlflowRun]
 
 
 def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager, tmp_path: Path) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", *author, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
     run = run_toy(tracked_manager, tmp_path)
     client, parent, children = runs_of(tmp_path)
     assert parent.info.status == "FINISHED"
@@ -71,7 +76,12 @@ def test_no_key_reaches_mlflow(tracked_manager: Manager, tmp_path: Path) -> None
     assert not list((tmp_path / "mlartifacts").rglob("*key*"))
     for path in [tmp_path / "mlflow.db", *(tmp_path / "mlartifacts").rglob("*")]:
         assert not path.is_file() or weights not in path.read_bytes()
-    assert np.any(key.tensors["messages"])
+    files = list((tmp_path / "mlartifacts").rglob("evidence.npz"))
+    assert files
+    for file in files:
+        public = Evidence.load(file)
+        assert not public.expected.any(), "messages are part of the key"
+        assert not np.array_equal(public.observed, key.tensors["messages"])
 
 
 def test_names_are_ones_that_mlflow_allows() -> None:

@@ -22,6 +22,8 @@ Examples:
   amb run --method activemark --attack prune40
   amb list attacks
   amb show activemark
+
+Every option has a variable: AMB_RUN_OUTPUT_DIR sets --output-dir of run.
 """
 
 
@@ -35,6 +37,10 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"amb.cli.{cmd_name}_command").command
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.envvar:  # --output-dir of run: AMB_RUN_OUTPUT_DIR
+                flag = next(name for name in option.opts if name.startswith("--"))
+                option.envvar = f"AMB_{cmd_name}{flag[1:]}".replace("-", "_").upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,7 +62,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     epilog=EXAMPLES,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AMB", "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="activemark-bench", prog_name="amb")
 @click.option("--debug", is_flag=True, help="Show the traceback of an expected error too.")

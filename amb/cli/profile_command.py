@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+FIGURES = (".png", ".svg", ".pdf")
+
 EPILOG = """
 \b
 Examples:
@@ -36,18 +38,21 @@ def command(ref: str, suite: str, images: int, figure: Path | None, device: str,
     from amb.models import load_ref
     from amb.plugins import manager
     from amb.profile import activation_profile, choose_block, draw_profile
+    from amb.store import check_writable
 
     registry = manager().registry
     split = registry.suite(suite).split("owner")
     registry.loader(ref)
     path = figure or Path(f"profile-{ref.replace('/', '-')}.png")
-    if not path.parent.is_dir():
-        raise BadParamsError(f"The figure cannot go to {path}: there is no folder {path.parent}. Make it first.")
+    if path.suffix not in FIGURES:
+        raise BadParamsError(f"A figure is {', '.join(FIGURES)}, not '{path.suffix}' ({path}).")
+    check_writable(path.parent)
     model = load_ref(ref).to(pick_device(device))
     if model.n_blocks < 2:
         raise BadParamsError(f"{ref} has no transformer blocks, so it has no activation profile. Give a transformer.")
     profile = activation_profile(model, split.batch(range(min(images, len(split)))).images)
     block, why = choose_block(profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draw_profile(profile, ref, path, block)
     if format_ == "json":
         import json

@@ -79,6 +79,7 @@ def command(
     independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
     """
     from amb.document import document
+    from amb.models import digest_ref
     from amb.plan import make_plan
     from amb.plugins import manager, unknown_name
     from amb.progress import make_progress
@@ -101,6 +102,8 @@ def command(
         method_params=parse_assignments(params),
     )
     if dry_run:
+        for ref in plan.references():
+            digest_ref(ref)  # raises where it is not to be had
         _print_plan(plan, format_)
         return 0
     run = _execute(plan, plugins, output_dir, make_progress(quiet))

@@ -104,7 +104,8 @@ def _notes(rows: Sequence[Cell]) -> list[str]:
         lines.append(
             f"Rests on {last['n_trials']} triggers and {last['n_negatives']} negatives, which can support no false "
             f"positive rate below {last['fpr_supported']:.3f}; owned: R > {last['bound']:.3f} "
-            f"(eq. 13 at alpha = {last['alpha']:g}, over all negatives)."
+            f"(eq. 13 at alpha = {last['alpha']:g}, over all negatives). "
+            f"On fair symbols one trigger passes tau = {last['tau']} with probability {last['trial_fpr']:.1e}."
         )
     return lines
 

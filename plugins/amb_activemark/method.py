@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,13 +38,15 @@ class ActiveMark(amb.Method):
             "batch": 16,
             "lr": 1e-5,
             "coder_lr": 1e-4,
+            "schedule": "constant",
             "lam": 1.0,
+            "n_triggers": 1000,
             "select": True,
         },
         "activemark-contrastive": {"contrast": 1.0, "prune_noise": 0.6, "steps": 600, "lam": 3.0},
     }
 
-    block: Literal["auto"] | int = "auto"
+    block: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Last frozen block, counted from 0; `auto` takes the expressive block of the activation profile."""
     fallback: float = Field(0.5, gt=0, lt=1)
     """Where `auto` finds no expressive block: share of the depth that stays frozen."""
@@ -58,6 +60,8 @@ class ActiveMark(amb.Method):
     """Learning rate of the fine-tuned blocks (AdamW)."""
     coder_lr: float = Field(3e-3, gt=0)
     """Learning rate of encoder and decoder (AdamW)."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Learning rates over the steps: linear to a fiftieth, or constant."""
     steps: int = Field(400, ge=1)
     """Training steps."""
     batch: int = Field(32, ge=1)
@@ -84,7 +88,7 @@ class ActiveMark(amb.Method):
     contrast: float = Field(0.0, ge=0)
     """Weight, relative to the message, of a term that makes the decoder answer 1/2 on the unmarked model; ours."""
     prune_noise: float = Field(0.0, ge=0, lt=1)
-    """Largest share of the fine-tuned weights zeroed at random steps of training; ours, not the paper's."""
+    """Most of the fine-tuned weights that a training step zeroes: a random share up to this; ours, not the paper's."""
     select: bool = False
     """Keep only triggers on which every bit decodes; the rate before selection is reported beside."""
     cache_mib: int = Field(2048, ge=0)
@@ -97,11 +101,11 @@ class ActiveMark(amb.Method):
 
     def skip(self, facts: amb.ModelFacts, key: amb.Key | None = None) -> str | None:
         """Needs transformer blocks; as a suspect, also the sizes that the key's networks were made for."""
-        if facts.n_blocks < 2:
+        if facts.n_blocks < 2 + self.freeze_last:
             return f"{facts.ref} has no transformer blocks to write a message between"
         if key is not None:
             return _misfit(facts, key)
-        if self.block != "auto" and not 0 <= self.block < facts.n_blocks - 1 - self.freeze_last:
+        if self.block != "auto" and self.block >= facts.n_blocks - 1 - self.freeze_last:
             return f"block {self.block} of {facts.ref} is not followed by a block to train (it has {facts.n_blocks})"
         size = facts.dim if self.carrier == "channel" else facts.n_tokens
         return None if self.index < size else f"{facts.ref} has no {self.carrier} {self.index} (it has {size})"

@@ -72,6 +72,7 @@ class Outputs(NamedTuple):
     """What the later blocks make of tokens."""
 
     tokens: Tensor  # (n, tokens, dim): output tokens
+    embedding: Tensor  # (n, features): the output embedding
     read: Tensor  # (n, input of the decoder)
 
 
@@ -89,4 +90,5 @@ class LaterBlocks(nn.Module):
         model, depth = self.model, self.model.n_blocks
         last = model.run_blocks(tokens, self.block + 1, depth - 1)
         output = model.backbone.finish(model.run_blocks(last, depth - 1, depth))
-        return Outputs(output, model.backbone.pool(output) if self.reads == "embedding" else self.carrier.read(last))
+        embedding = model.backbone.pool(output)
+        return Outputs(output, embedding, embedding if self.reads == "embedding" else self.carrier.read(last))

@@ -14,7 +14,7 @@ from torch.func import functional_call
 import amb
 from amb.data import Split, endless
 from amb.profile import activation_profile, choose_block
-from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, tap
+from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, Outputs, tap
 from amb_activemark.reading import read_messages
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.E
     """Choose the block, train on cached representations, and keep what reads the mark as the key."""
     block, why = _choose_block(params, owner, ctx)
     carrier = Carrier(params.carrier, params.index, owner.backbone.n_prefix)
-    original = LaterBlocks(owner, block, carrier, params.decoder_reads)
+    frozen = owner.copy().requires_grad_(False)
+    original = LaterBlocks(frozen, block, carrier, params.decoder_reads)
     chosen, messages = _draw_triggers(params, ctx)
     triggers = ctx.split("trigger").batch(chosen).images.mul(255).round().to(torch.uint8)
     own = _cache(original, ctx.split("trigger"), chosen, params, ctx)
@@ -69,7 +70,9 @@ def _train(
     coders = [*encoder.parameters(), *decoder.parameters()]
     groups = [{"params": list(trained.values()), "lr": params.lr}, {"params": coders, "lr": params.coder_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, params.steps)
+    decay = torch.optim.lr_scheduler.LinearLR(
+        optimizer, 1.0, 0.02 if params.schedule == "linear" else 1.0, params.steps
+    )
     fixed = params.messages == "fixed"
     carrying = own if fixed else clean  # the images that carry messages in training
     noise = ctx.generator("fresh messages and pruning")
@@ -90,10 +93,10 @@ def _train(
         form = "squares" if step < params.warm_up * params.steps and params.loss == "norm" else params.loss
         terms = {"message": params.lam * _message_loss(decoder(read.read), message, form)}
         if params.fidelity != "clean":
-            terms["marked path"] = _fidelity_loss(original, read.tokens, held.output, params.loss)
+            terms["marked path"] = _fidelity_loss(original, read, held.output, params.loss)
         if params.fidelity != "marked":
             plain = clean.fetch(clean_rows, ctx.device)
-            terms["clean path"] = _fidelity_loss(original, later(plain.tokens).tokens, plain.output, params.loss)
+            terms["clean path"] = _fidelity_loss(original, later(plain.tokens), plain.output, params.loss)
         if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits
             unknown = torch.full_like(message, 0.5)
             terms["contrast"] = (
@@ -116,15 +119,15 @@ def _message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
     return (answer - message).abs().sum(dim=1).mean()
 
 
-def _fidelity_loss(q: LaterBlocks, output: Tensor, target: Tensor, loss: str) -> Tensor:
+def _fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss: str) -> Tensor:
     """|q(x) - q~(x)|_2 of the output embedding, and the mean of it over the output tokens; or the mean square.
 
     The paper's term is the embedding's; the tokens' keeps what segmentation stands on.
     """
     if loss == "mse":
-        return (output - target).square().mean()
-    pool = q.model.backbone.pool
-    return (pool(output) - pool(target)).norm(dim=1).mean() + (output - target).norm(dim=2).mean()
+        return (output.tokens - target).square().mean()
+    embedding = original.model.backbone.pool(target)
+    return (output.embedding - embedding).norm(dim=1).mean() + (output.tokens - target).norm(dim=2).mean()
 
 
 def _prune(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
@@ -145,7 +148,12 @@ def _choose_block(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) 
     split = ctx.split("owner")
     images = split.batch(range(min(_PROFILE_IMAGES, len(split)))).images
     block, why = choose_block(activation_profile(owner, images), params.fallback)
-    return min(block, owner.n_blocks - 2 - params.freeze_last), why
+    last = owner.n_blocks - 2 - params.freeze_last
+    return (
+        (block, why)
+        if block <= last
+        else (last, f"{why}; moved to block {last}, the last that a trained block follows")
+    )
 
 
 def _draw_triggers(params: ActiveMark, ctx: amb.Context) -> tuple[list[int], Tensor]:

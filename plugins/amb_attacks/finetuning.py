@@ -26,7 +26,7 @@ def finetune(params: FineTune, model: amb.VisionModel, ctx: amb.Context) -> amb.
     with ctx.seeded("head"):
         head = _new_head(params, model, split)
     tuned = model.with_head(params.task, head, f"{model.ref}+{params.canonical()}").train()
-    tuned.backbone.requires_grad_(params.layers == "all")
+    tuned.backbone.requires_grad_(params.layers == "all").train(params.layers == "all")
     groups = [
         {"params": [weight for weight in tuned.backbone.parameters() if weight.requires_grad], "lr": params.lr},
         {"params": list(tuned.heads.parameters()), "lr": params.head_lr},

@@ -73,10 +73,6 @@ class FileLoader(amb.ModelLoader):
         """A file holds models of other loaders; it has no architectures of its own."""
         raise amb.CheckpointError("A card cannot name 'file' as its loader. Name the library that builds the model.")
 
-    def digest(self, rest: str) -> str:
-        """Read from the card; `load` checks that the weights agree with it."""
-        return amb.read_card(_stem(rest)).digest
-
 
 def _stem(rest: str) -> Path:
     path = Path(rest).expanduser()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PROFILE_IMAGES = 100  # as in the paper
 _CACHE_BATCH = 64
+_FEWEST = 2  # triggers that a key needs
 _ENCODER_HIDDEN = {"channel": 256, "token": 1024}  # the paper gives none; the authors' code has 1024
 _DECODER_HIDDEN = {"channel": 256, "token": 512}  # likewise 512
 
@@ -50,6 +51,8 @@ def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.E
     if params.select:
         triggers, messages = _select(triggers, messages, whole)
         report["kept_triggers"] = len(triggers)
+        if int(whole.sum()) < _FEWEST:
+            report["selection"] = "too few triggers decode whole, so all are kept"
     key = amb.Key(params.canonical(), owner.digest(), _tensors(triggers, messages, encoder, decoder), facts)
     return amb.Embedding(marked.requires_grad_(True), key, report)
 
@@ -236,8 +239,8 @@ def _make_coders(params: ActiveMark, own: Cache, later: LaterBlocks, ctx: amb.Co
 
 
 def _select(triggers: Tensor, messages: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Only the triggers on which every bit decodes; all of them where that leaves fewer than two."""
-    if int(whole.sum()) < 2:
+    """Only the triggers on which every bit decodes; all of them where that leaves too few."""
+    if int(whole.sum()) < _FEWEST:
         return triggers, messages
     return triggers[whole], messages[whole]
 

@@ -266,6 +266,7 @@ class Engine:
         with self._context("extract", method.canonical()) as ctx, measure(self.plan.device) as spent:
             evidence = method.extract(view, key, ctx)
         evidence.save(folder / "evidence.npz")
+        (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
         return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}
 
     def _skip_unless_it_applies(self, method: Method, model: Handle, load_key: Callable[[], Key] | None = None) -> None:

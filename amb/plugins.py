@@ -82,7 +82,7 @@ class Kind(Generic[C]):
     def _claim(self, name: str, cls: type[C], plugin: Plugin) -> None:
         if name in self._owners:
             raise PluginError(
-                f"Two plugins provide a {self.kind} called '{name}': {self._owners[name]} and {plugin}. "
+                f"The {self.kind} '{name}' is provided twice: by {self._owners[name]} and by {plugin}. "
                 f"Uninstall one, or set AMB_DISABLE_PLUGINS={plugin.name}."
             )
         self._owners[name] = plugin

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 
 import amb
@@ -181,9 +180,13 @@ def test_a_chain_reuses_the_steps_it_shares(manager: Manager, tmp_path: Path) ->
 def test_what_a_run_writes_holds_no_key(manager: Manager, tmp_path: Path) -> None:
     run = run_toy(manager, tmp_path)
     key = amb.Key.load(next((tmp_path / "store" / "embed").glob("*/key.safetensors")))
-    secret = np.packbits(key.tensors["messages"]).tobytes()
-    for path in run.folder.rglob("*"):
-        assert not path.is_file() or secret not in path.read_bytes()
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"results.jsonl", "run.json"}
+    for path in files:
+        text = "".join(path.read_text().split())
+        assert not [row for row in key.tensors["messages"].tolist() if json.dumps(row, separators=(",", ":")) in text]
+    (evidence,) = {path.stat().st_mode & 0o777 for path in (tmp_path / "store" / "evidence").glob("*/evidence.npz")}
+    assert evidence == 0o600
     assert json.loads((run.folder / "run.json").read_text())["schema"] == 1
 
 

@@ -72,7 +72,7 @@ def amb_register_suites():
 
 def test_two_plugins_with_one_name_are_both_named(write_plugin: Any) -> None:
     pair = [write_plugin("first", SUITE), write_plugin("second", SUITE)]
-    with pytest.raises(PluginError, match="suite called 'twice'.*first-dist.*second-dist"):
+    with pytest.raises(PluginError, match="suite 'twice' is provided twice.*first-dist.*second-dist"):
         _ = Manager(pair).registry
 
 

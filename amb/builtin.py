@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from amb.component import finite
 from amb.hookspecs import hookimpl
-from amb.reporters import JsonReporter, TableReporter
+from amb.reporters import (
+    CsvReporter,
+    HtmlReporter,
+    JsonReporter,
+    LatexReporter,
+    MarkdownReporter,
+    TableReporter,
+)
 
 if TYPE_CHECKING:
     from amb.engine import Run
@@ -17,7 +24,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def amb_register_reporters() -> list[type[Reporter]]:
-    return [TableReporter, JsonReporter]
+    return [TableReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
+
+
+@hookimpl
+def amb_run_started(run: Run) -> None:
+    """Write run.json without cells, so that the results of a killed run say what they belong to."""
+    _write_document(run)
 
 
 @hookimpl
@@ -30,9 +43,15 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
 
 @hookimpl
 def amb_run_finished(run: Run) -> None:
-    """Write run.json, the document that `--format json` prints."""
+    """Write run.json, the document that `--format json` prints, less its tables."""
+    _write_document(run)
+
+
+def _write_document(run: Run) -> None:
     from amb.document import document
 
     run.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document(run), indent=1, allow_nan=False)
-    (run.folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    draft = run.folder / ".run.json"
+    draft.write_text(text + "\n", encoding="utf-8")
+    draft.replace(run.folder / "run.json")

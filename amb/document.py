@@ -47,6 +47,7 @@ def document(run: Run) -> dict[str, Any]:
     facts = {
         "id": run.id,
         "folder": str(run.folder),
+        "sweep": run.sweep,
         "suite": plan.suite.canonical(),
         "owner": plan.owner,
         "methods": [method.canonical() for method in plan.methods],

@@ -230,9 +230,13 @@ def find_plugins() -> list[tuple[Plugin, EntryPoint]]:
 
 def unknown_name(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownNameError:
     """The error for a name that nothing is registered under, with near names."""
+    known = sorted(known)
+    return UnknownNameError(f"No {kind} is called '{name}'.{near_names(name, known)} {listing} {len(known)}.")
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """` Did you mean ...?`, or nothing where no name is near."""
     from difflib import get_close_matches
 
-    known = sorted(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return UnknownNameError(f"No {kind} is called '{name}'.{hint} {listing} {len(known)}.")
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

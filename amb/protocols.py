@@ -22,6 +22,9 @@ ACCESS_LEVELS: Final[tuple[Access, ...]] = get_args(Access)
 Role = Literal["owner", "attacker", "trigger", "test"]
 """The splits of a suite: the owner's data, the attacker's, the images a key is read on, the judge's."""
 
+Protected = Literal["encoder", "classifier"]
+"""What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
+
 
 class Method(Component, ABC):
     """An ownership-verification method: a watermark changes the model it protects, a fingerprint does not.
@@ -32,6 +35,8 @@ class Method(Component, ABC):
     kind: ClassVar[str] = "method"
     access: ClassVar[Access]
     """What `extract` needs of a suspect; the view it gets refuses more."""
+    protects: ClassVar[Protected] = "encoder"
+    """`classifier`: a model without a head for the suite's classes gets one from `Suite.classifier` first."""
 
     @property
     @abstractmethod
@@ -99,6 +104,12 @@ class Suite(Component, ABC):
     def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
         """How well a model does its job, each figure in 0..1, more is better."""
 
+    def classifier(self, model: VisionModel, ctx: Context) -> VisionModel:
+        """The model with a head for this suite's classes, trained together on the owner's images; a new model."""
+        from amb.tuning import Schedule, tune
+
+        return tune(model, ctx.split("owner"), "classification", Schedule("cosine", epochs=5), ctx)
+
 
 class ModelLoader(Component, ABC):
     """Makes models of one library from references `<name>/<rest>`."""
@@ -126,10 +137,10 @@ class ModelLoader(Component, ABC):
 
 
 class Reporter(ABC):
-    """Renders the document of a run, the one that `--format json` prints."""
+    """Renders a document: its `tables` are laid out already, its `cells` are all there is to know (docs/schema.md)."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def render(self, document: Mapping[str, Any]) -> str:
-        """The text to print on standard output."""
+        """The text to print on standard output; `amb.tables.tables_of(document)` gives the tables."""

@@ -195,6 +195,116 @@ def fpr_upper_limit(n_false: int, n_negatives: int, alpha: float = 0.05) -> floa
     return float(clopper_pearson_upper(n_false, n_negatives, alpha)) if n_negatives else 1.0
 
 
+# Over seeds, and over suspects
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % interval, and how many draws it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def rate_over_seeds(detected: Sequence[int], trials: Sequence[int], confidence: float = 0.95) -> Estimate:
+    """Mean of a rate over seeds: the interval of Korn and Graubard (1998) with a seed as the cluster.
+
+    Clopper-Pearson at an effective number of trials: as many as would give the variance that is seen between seeds,
+    less the loss of a t-distribution with seeds - 1 degrees of freedom, and never more than there are. Where the
+    seeds agree exactly, and with one seed, it is Clopper-Pearson over all trials.
+    """
+    from scipy.stats import beta, t
+
+    hits, sizes = np.asarray(detected, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    n, n_seeds = float(sizes.sum()), len(hits)
+    rate = float(hits.sum() / n)
+    if n_seeds > 1:
+        residuals = hits - rate * sizes  # linearised variance of a ratio (Cochran 1977, eq. 6.13)
+        variance = n_seeds / (n_seeds - 1) * float(residuals @ residuals) / n**2
+        if variance > 0:
+            tail = (1 + confidence) / 2
+            n = min(n, rate * (1 - rate) / variance * float((t.ppf(tail, n - 1) / t.ppf(tail, n_seeds - 1)) ** 2))
+    alpha, hit = 1 - confidence, rate * n
+    low = float(beta.ppf(alpha / 2, hit, n - hit + 1)) if hit > 0 else 0.0
+    high = float(beta.ppf(1 - alpha / 2, hit + 1, n - hit)) if hit < n else 1.0
+    return Estimate(rate, low, high, n_seeds)
+
+
+def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean with Student's t interval; with one value there is no interval and the ends are NaN."""
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=np.float64)
+    n, mean = len(array), float(array.mean())
+    if n == 1:
+        return Estimate(mean, float("nan"), float("nan"), 1)
+    half = float(t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / n**0.5)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def auc(positives: Sequence[float], negatives: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """P[a positive's rate exceeds a negative's], ties counted half: the area under the ROC curve over suspects.
+
+    Interval: Newcombe (2006), Statistics in Medicine 25, 559-573, method 5. It solves |area - theta| = z se(theta)
+    with Hanley and McNeil's variance, and stays honest where the suspects separate perfectly.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    above = np.subtract.outer(np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64))
+    area = float(((above > 0) + 0.5 * (above == 0)).mean())
+    m, n = above.shape
+    z = float(norm.ppf((1 + confidence) / 2))
+
+    def excess(theta: float) -> float:
+        mean_size = (m + n) / 2 - 1
+        variance = theta * (1 - theta) / (m * n) * (1 + mean_size * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+        return float((area - theta) ** 2 - z**2 * variance)
+
+    hair = 1e-12  # the area itself solves the equation where it is 0 or 1
+    low = brentq(excess, 0.0, area - hair) if area > 0 else 0.0
+    high = brentq(excess, area + hair, 1.0) if area < 1 else 1.0
+    return Estimate(area, low, high, m + n)
+
+
+def tpr_at_fpr(positives: Sequence[float], negatives: Sequence[float], fpr: float) -> Estimate | None:
+    """Share of positive suspects that are told from the negatives at a false positive rate of at most `fpr`.
+
+    A positive counts where its calibrated p-value is at most `fpr`: the threshold comes from the negatives alone
+    and is judged on none of them. None where so few negatives cannot support such a rate. Interval: Clopper-Pearson
+    over the positive suspects.
+    """
+    if fpr < supported_fpr(len(negatives)):
+        return None
+    found = sum(calibrated_p(rate, negatives) <= fpr for rate in positives)
+    return Estimate(found / len(positives), *clopper_pearson(found, len(positives)), len(positives))
+
+
+def aruc(
+    positives: Sequence[float], negatives: Sequence[float], confidence: float = 0.95, n_resamples: int = 2000
+) -> Estimate:
+    """Area under min(robustness, uniqueness) as the threshold goes from 0 to 1 (IPGuard, section 5.1).
+
+    Robustness is the share of positives with a rate of at least the threshold, uniqueness the share of negatives
+    below it. The integral is exact. Interval: percentile bootstrap over suspects, positives and negatives apart.
+    """
+    drawn = np.random.default_rng(0)
+    p, n = np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64)
+    areas = [_aruc(drawn.choice(p, len(p)), drawn.choice(n, len(n))) for _ in range(n_resamples)]
+    low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(_aruc(p, n), float(low), float(high), len(p) + len(n))
+
+
+def _aruc(positives: Floats, negatives: Floats) -> float:
+    """Between two neighbouring rates both shares are constant, so the area is a sum of rectangles."""
+    edges = np.unique(np.concatenate([[0.0, 1.0], positives, negatives]))
+    middles = (edges[:-1] + edges[1:]) / 2
+    robust = (positives[:, None] >= middles).mean(axis=0)
+    unique = (negatives[:, None] < middles).mean(axis=0)
+    return float((np.diff(edges) * np.minimum(robust, unique)).sum())
+
+
 # The verdict
 
 

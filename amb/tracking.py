@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "amb"
 _NOTE = "mlflow"
+_PROCESS = "amb.process"
+"""Tag of a parent run: host and number of the process that writes it."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ def amb_run_started(run: Run) -> None:
     tags = {
         "mlflow.runName": run.id,
         "amb.run": run.id,
+        _PROCESS: _this_process(),
         "suite": run.plan.suite.canonical(),
         "owner": run.plan.owner,
+        **_sweep_tag(run),
         **_origin(run),
     }
+    _close_abandoned(client, experiment)
     parent = client.create_run(experiment, tags=tags).info.run_id
     run.notes[_NOTE] = _Session(client, experiment, parent)
     run.links["mlflow"] = _how_to_look(run)
@@ -179,6 +184,7 @@ def _cell_params(run: Run, cell: Cell) -> dict[str, Any]:
 def _cell_tags(run: Run, result: CellResult) -> dict[str, str]:
     tags = {
         "amb.run": run.id,
+        **_sweep_tag(run),
         "kind": result.cell.kind,
         "sibling": str(result.cell.sibling).lower(),
         "suspect": result.cell.suspect,
@@ -187,6 +193,34 @@ def _cell_tags(run: Run, result: CellResult) -> dict[str, str]:
         **_origin(run),
     }
     return tags | ({"reason": result.reason[:5000]} if result.reason else {})
+
+
+def _sweep_tag(run: Run) -> dict[str, str]:
+    return {"amb.sweep": run.sweep} if run.sweep else {}
+
+
+def _this_process() -> str:
+    import socket
+
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _close_abandoned(client: MlflowClient, experiment: str) -> None:
+    """A killed process leaves its runs RUNNING: close those of this machine whose process is gone."""
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=100):
+        host, _, number = run.data.tags.get(_PROCESS, "").partition(":")
+        if host == _this_process().partition(":")[0] and not _alive(int(number)):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def _origin(run: Run) -> dict[str, str]:

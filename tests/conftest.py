@@ -15,6 +15,7 @@ from amb.document import run_facts, run_id
 from amb.engine import Engine, Run
 from amb.plan import make_plan
 from amb.progress import Silent
+from amb.steps import Steps
 from amb.store import Store
 from amb.testing.toy import ToyLoader, ToySuite
 
@@ -69,5 +70,5 @@ def run_toy(manager: plugins.Manager, output: Path, warnings: list[str] | None =
     run = Run(run_id(plan), plan, output, run_facts(manager.plugins))
     said = [] if warnings is None else warnings
     progress = SimpleNamespace(track=Silent().track, say=said.append)
-    Engine(run, Store(output / "store", said.append), manager, progress).execute()
+    Engine(run, Steps(plan, Store(output / "store", said.append), progress).do, manager, progress).execute()
     return run

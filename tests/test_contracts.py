@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "lr": 3e-3,
         "coder_lr": 1e-2,
     },
+    "ipguard": {"n_points": 16, "k": 0.1},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""

@@ -38,6 +38,31 @@ class Fingerprint(amb.Method):
         return amb.Evidence(key.tensors["labels"][:, None], seen.numpy()[:, None], alphabet=32)
 
 
+class Labels(amb.Method):
+    """A fingerprint of classifiers: the labels that the owner gives to triggers."""
+
+    name: ClassVar[str] = "toy-labels"
+    access: ClassVar[amb.Access] = "labels"
+    protects: ClassVar[Any] = "classifier"
+    default_tau: ClassVar[int] = 0  # type: ignore[assignment]
+    n: int = 16
+    """How many triggers."""
+
+    def skip(self, facts: amb.ModelFacts, key: amb.Key | None = None) -> str | None:
+        return "no classification head" if facts.n_classes is None else None
+
+    def embed(self, owner: Any, ctx: amb.Context) -> amb.Embedding:
+        images = ctx.split("trigger").batch(range(self.n)).images
+        tensors = {"images": images.numpy(), "labels": owner.logits(images).argmax(dim=1).numpy()}
+        return amb.Embedding(owner, amb.Key(self.canonical(), owner.digest(), tensors))
+
+    def extract(self, suspect: amb.SuspectView, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
+        import torch
+
+        seen = suspect.labels(torch.from_numpy(key.tensors["images"]))
+        return amb.Evidence(key.tensors["labels"][:, None], seen.numpy()[:, None], alphabet=3)
+
+
 class Fragile(amb.Attack):
     """An attack that raises."""
 
@@ -83,7 +108,7 @@ class MorePlugins:
 
     @amb.hookimpl
     def amb_register_methods(self) -> list[Any]:
-        return [Fingerprint]
+        return [Fingerprint, Labels]
 
     @amb.hookimpl
     def amb_register_attacks(self) -> list[Any]:
@@ -131,6 +156,23 @@ def test_a_fingerprint_has_no_siblings_and_finds_its_copies(engine_manager: Mana
     assert results["unattacked"].verdict.detection_rate == 1.0
     assert results["unmarked owner"].status == "skipped"
     assert "copy of the protected model" in results["unmarked owner"].reason
+
+
+def test_a_method_of_classifiers_gets_one_from_the_suite_once(engine_manager: Manager, tmp_path: Path) -> None:
+    attacks = ["prune20", "finetune-segmentation:epochs=1,n_images=8"]
+    methods = ["toy-labels", "toy-labels:n=8"]
+    run = run_toy(engine_manager, tmp_path, methods=methods, attacks=attacks)
+    results = by_suspect(run)
+    assert results["unattacked"].verdict.detection_rate == 1.0
+    assert "head_accuracy" in results["unattacked"].utility, "the owner has no head of its own"
+    assert "head_accuracy" in results["toy/other"].utility, "nor has the innocent model"
+    assert results[attacks[1]].status == "skipped", "a segmenter gives no labels"
+    assert results["unmarked owner"].status == "skipped"
+    assert run.embeddings[0]["digests"]["owner"] == run.embeddings[1]["digests"]["owner"]
+    made = len(list((tmp_path / "store" / "model").iterdir()))
+    assert made == 2 + 2, "a classifier each of owner and other, and two attacked models that both methods share"
+    run_toy(engine_manager, tmp_path, methods=methods, attacks=[], seed=1)
+    assert len(list((tmp_path / "store" / "model").iterdir())) == made, "classifiers belong to the suite, not to a seed"
 
 
 def test_a_failure_stays_in_its_cell(engine_manager: Manager, tmp_path: Path) -> None:

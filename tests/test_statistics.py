@@ -7,6 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -207,3 +208,108 @@ def test_supported_fpr_and_the_rule_of_three() -> None:
 def test_evidence_refuses_shapes_that_do_not_match() -> None:
     with pytest.raises(ValueError, match="two equal, non-empty"):
         Evidence(np.zeros((2, 3)), np.zeros((3, 2)))
+
+
+# Over seeds and over suspects
+
+
+def test_seeds_that_agree_give_clopper_pearson_over_all_trials() -> None:
+    pooled = statistics.rate_over_seeds([64, 64, 64], [128, 128, 128])
+    assert pooled.value == 0.5
+    assert (pooled.low, pooled.high) == pytest.approx(statistics.clopper_pearson(192, 384))
+    assert statistics.rate_over_seeds([3], [128])[1:3] == pytest.approx(statistics.clopper_pearson(3, 128))
+    assert statistics.rate_over_seeds([0, 0], [50, 50])[:2] == (0.0, 0.0)
+    assert statistics.rate_over_seeds([50, 50], [50, 50]).high == 1.0
+
+
+def test_seeds_that_differ_widen_the_interval_by_their_spread() -> None:
+    """By hand: rates .2, .5, .8 of 100; variance of the mean .03, effective n .25/.03 * (t299/t2)^2."""
+    spread = statistics.rate_over_seeds([20, 50, 80], [100, 100, 100])
+    effective = 0.25 / 0.03 * (scipy.stats.t.ppf(0.975, 299) / scipy.stats.t.ppf(0.975, 2)) ** 2
+    low = scipy.stats.beta.ppf(0.025, 0.5 * effective, 0.5 * effective + 1)
+    assert spread.low == pytest.approx(low)
+    assert spread.high == pytest.approx(1 - low)
+    assert spread.low < statistics.clopper_pearson(150, 300).low
+
+
+def test_the_interval_over_seeds_covers_its_rate() -> None:
+    """Seeds with a rate of their own, beta(8, 2): the mean .8 lies inside in about 95 of 100 draws or more."""
+    drawn = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        hits = drawn.binomial(128, drawn.beta(8, 2, size=3))
+        estimate = statistics.rate_over_seeds(hits.tolist(), [128] * 3)
+        inside += estimate.low <= 0.8 <= estimate.high
+    assert inside / 400 >= 0.92
+
+
+def test_a_mean_over_seeds_has_students_interval() -> None:
+    values = [1.0, 2.0, 4.0]
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert statistics.mean_over_seeds(values)[1:3] == pytest.approx((expected.low, expected.high))
+    assert np.isnan(statistics.mean_over_seeds([1.0]).low)
+
+
+@settings(deadline=None)  # scikit-learn loads within the first example
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=12), st.lists(st.integers(0, 8), min_size=1, max_size=12))
+def test_auc_is_that_of_scikit_learn(positives: list[int], negatives: list[int]) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    estimate = statistics.auc([p / 8 for p in positives], [n / 8 for n in negatives])
+    labels = [1] * len(positives) + [0] * len(negatives)
+    assert estimate.value == pytest.approx(roc_auc_score(labels, positives + negatives))
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.n == len(labels)
+
+
+def test_auc_of_few_suspects_is_not_certain_even_where_they_separate() -> None:
+    few, many = statistics.auc([1.0] * 5, [0.0] * 5), statistics.auc([1.0] * 50, [0.0] * 50)
+    assert few.value == many.value == 1.0
+    assert few.low < 0.8 < many.low < 1.0
+
+
+def test_the_interval_of_auc_covers_it() -> None:
+    """Normal scores one standard deviation apart: area = Phi(1 / sqrt 2)."""
+    drawn = np.random.default_rng(0)
+    truth = scipy.stats.norm.cdf(1 / 2**0.5)
+    inside = 0
+    for _ in range(400):
+        estimate = statistics.auc(drawn.normal(1, 1, 15).tolist(), drawn.normal(0, 1, 15).tolist())
+        inside += estimate.low <= truth <= estimate.high
+    assert inside / 400 >= 0.92
+
+
+def test_tpr_needs_enough_negatives_for_its_fpr() -> None:
+    positives, negatives = [0.9, 0.5, 0.1], [0.0, 0.1, 0.2, 0.3]
+    assert statistics.tpr_at_fpr(positives, negatives, 0.19) is None
+    strict = statistics.tpr_at_fpr(positives, negatives, 0.2)
+    assert strict is not None
+    assert strict.value == pytest.approx(2 / 3)
+    assert (strict.low, strict.high) == pytest.approx(statistics.clopper_pearson(2, 3))
+    loose = statistics.tpr_at_fpr(positives, negatives, 0.8)
+    assert loose is not None
+    assert loose.value == 1.0
+
+
+def test_tpr_threshold_lets_no_more_innocents_through_than_it_says() -> None:
+    """A new innocent model, exchangeable with the negatives, counts as found at most as often as the FPR."""
+    drawn = np.random.default_rng(0)
+    found = 0.0
+    for _ in range(2000):
+        rates = drawn.random(10).tolist()
+        estimate = statistics.tpr_at_fpr(rates[:1], rates[1:], 0.2)
+        assert estimate is not None
+        found += estimate.value
+    assert found / 2000 <= 0.2 + 0.03
+
+
+def test_aruc_is_the_area_that_a_fine_grid_gives() -> None:
+    positives, negatives = [1.0, 0.9, 0.4], [0.0, 0.1, 0.6]
+    grid = (np.arange(100_000) + 0.5) / 100_000
+    robust = (np.array(positives)[:, None] >= grid).mean(axis=0)
+    unique = (np.array(negatives)[:, None] < grid).mean(axis=0)
+    estimate = statistics.aruc(positives, negatives)
+    assert estimate.value == pytest.approx(np.minimum(robust, unique).mean(), abs=1e-4)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert statistics.aruc([1.0] * 3, [0.0] * 4).value == 1.0
+    assert statistics.aruc([0.0], [1.0]).value == 0.0

@@ -10,6 +10,8 @@ import click
 
 COMMANDS = {
     "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
+    "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
+    "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
     "profile": "Print a model's activation profile and its expressive block.",
@@ -20,6 +22,7 @@ EXAMPLES = """
 \b
 Examples:
   amb run --method activemark --attack prune40
+  amb sweep benchmarks/paper/table2.yaml
   amb list attacks
   amb show activemark
 

@@ -33,7 +33,7 @@ def command(ref: str, suite: str, images: int, figure: Path | None, device: str,
     The expressive block is the first with massive activations (Sun et al. 2024: above 100 and 1000 times the
     median), else the one of the largest jump if it is clear; where there is none, the output says so.
     """
-    from amb.cli.run_command import pick_device
+    from amb.device import pick_device
     from amb.errors import BadParamsError
     from amb.models import load_ref
     from amb.plugins import manager

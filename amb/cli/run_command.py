@@ -55,7 +55,9 @@ What is finished stays in the output folder: the same command again reads it ins
     help="Store, runs and MLflow data.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--format", "format_", default="table", show_default=True, help="table or json, or a plugin's reporter.")
+@click.option(
+    "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells that would be computed, compute nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def command(
@@ -78,17 +80,19 @@ def command(
     Every positive suspect (what the attacks make of the marked model) stands beside the suite's negatives:
     independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
     """
+    from amb.device import pick_device
     from amb.document import document
+    from amb.layouts import with_tables
     from amb.models import digest_ref
     from amb.plan import make_plan
-    from amb.plugins import manager, unknown_name
+    from amb.plugins import manager
     from amb.progress import make_progress
+    from amb.reporters import reporter_of
     from amb.spec import parse_assignments
 
     plugins = manager()
     registry = plugins.registry
-    if format_ not in registry.reporters:
-        raise unknown_name("format", format_, registry.reporters, "`amb plugins` says who provides")
+    reporter = reporter_of(format_, registry)
     plan = make_plan(
         registry,
         suite=suite,
@@ -107,40 +111,21 @@ def command(
         _print_plan(plan, format_)
         return 0
     run = _execute(plan, plugins, output_dir, make_progress(quiet))
-    click.echo(registry.reporters[format_]().render(document(run)))
+    click.echo(reporter.render(with_tables(document(run), "run")))
     return 1 if run.failed else 0
-
-
-def pick_device(wanted: str) -> str:
-    """A torch device that is really there. Raises BadParamsError."""
-    import re
-
-    from amb.errors import BadParamsError
-
-    if wanted == "cpu":
-        return wanted
-    if wanted != "auto" and not re.fullmatch(r"cuda(:\d+)?", wanted):
-        raise BadParamsError(f"There is no device '{wanted}'. It is auto, cpu, cuda or cuda:N.")
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted == "auto":
-        return "cuda" if count else "cpu"
-    if int(wanted.partition(":")[2] or 0) >= count:
-        raise BadParamsError(f"The device {wanted} was asked for, but this machine has {count} GPUs. Use --device cpu.")
-    return wanted
 
 
 def _execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
     from amb.document import run_facts, run_id
     from amb.engine import Engine, Run
+    from amb.steps import Steps
     from amb.store import Store, check_writable
 
     check_writable(output)
     run = Run(run_id(plan), plan, output, run_facts(plugins.plugins))
-    engine = Engine(run, Store(output / "store", progress.say), plugins, progress)
+    steps = Steps(plan, Store(output / "store", progress.say), progress)
     progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.device}; results go to {output}")
-    engine.execute()
+    Engine(run, steps.do, plugins, progress).execute()
     return run
 
 

@@ -275,8 +275,12 @@ def example_document() -> dict[str, Any]:
         "peak_memory_mib": 1.0,
     }
     nothing: dict[str, Any] = {"seconds": {}, "utility": {}, "peak_memory_mib": None}
+    suspects = [["good", 1.0], ["gone", None], ["bad", None]]
+    columns = [{"name": "suspect", "digits": 3, "text": True}, {"name": "R(τ)", "digits": 3, "text": False}]
+    table = {"title": "m · toy/owner", "columns": columns, "rows": suspects, "notes": ["gone: skipped: no"]}
     return {
         "schema": 1,
+        "tables": [table],
         "run": {
             "id": "r", "folder": "f", "suite": "toy", "owner": "toy/owner", "methods": ["m"], "seed": 0, "embeddings": [],
         },

@@ -51,6 +51,16 @@ class FineTune(amb.Attack):
     """How many of the attacker's images to train on."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.finetuning import finetune
+        from amb.tuning import Schedule, tune
 
-        return finetune(self, model, ctx)
+        schedule = Schedule(
+            self.schedule,
+            lr=self.lr,
+            head_lr=self.head_lr,
+            weight_decay=self.weight_decay,
+            epochs=self.epochs,
+            batch=self.batch,
+            n_images=self.n_images,
+            layers=self.layers,
+        )
+        return tune(model, ctx.split("attacker"), self.task, schedule, ctx, f"{model.ref}+{self.canonical()}")

@@ -1,0 +1,80 @@
+"""`amb report`: tables from finished runs; nothing is computed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EPILOG = """
+\b
+Examples:
+  amb report
+  amb report --sweep table2 --layout paper-table2 --format markdown
+  amb report --group-by method,kind --format csv > means.csv
+  amb report --layout cells --format csv > cells.csv
+
+\b
+Layouts:
+  summary        means over seeds with intervals, grouped by --group-by
+  cells          one row for each cell, every figure
+  suspects       AUC, ARUC, TPR at fixed FPR over suspects, with intervals
+  paper-table1   block ablation           paper-figure2  activation profile
+  paper-table2   detection rates          paper-figure3  R(tau) by tau
+  paper-table3   time of embed and extract
+"""
+
+
+@click.command(name="report", epilog=EPILOG)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("amb-results"),
+    show_default=True,
+    help="Where the results lie.",
+)
+@click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
+@click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
+@click.option("--layout", default="summary", show_default=True, help="Which tables; see below.")
+@click.option("--group-by", metavar="COLUMNS", help="Columns of the layout summary, such as method,kind.")
+@click.option(
+    "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def command(
+    output_dir: Path,
+    sweep: str | None,
+    runs: tuple[str, ...],
+    layout: str,
+    group_by: str | None,
+    format_: str,
+    output: Path | None,
+) -> None:
+    """Print tables of finished runs.
+
+    A cell that several runs have judged is taken from the latest of them.
+    """
+    from amb.collection import collect
+    from amb.component import finite
+    from amb.layouts import with_tables
+    from amb.plugins import manager
+    from amb.reporters import reporter_of
+
+    reporter = reporter_of(format_, manager().registry)
+    by = [name.strip() for name in group_by.split(",")] if group_by else []
+    document = with_tables(collect(output_dir, sweep, runs), layout, by)
+    text = reporter.render(finite(document))
+    if output is None:
+        click.echo(text)
+        return
+    _write(output, text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Raises BadParamsError where the file cannot be written."""
+    from amb.errors import BadParamsError
+
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadParamsError(f"The report cannot go to {path}: {error.strerror}. Give another file: -o.") from None

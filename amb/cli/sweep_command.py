@@ -1,0 +1,225 @@
+"""`amb sweep`: everything that a file asks for, in one resumable go."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from amb.engine import Run
+    from amb.plan import Plan
+    from amb.progress import Progress
+    from amb.steps import Job, Outcome
+    from amb.store import Store
+    from amb.sweep import Sweep
+
+ASK_ABOVE = 10_000
+
+EPILOG = """
+\b
+Examples:
+  amb sweep benchmarks/paper/table2.yaml
+  amb sweep benchmarks/paper/table2.yaml --dry-run
+  amb sweep my.yaml --only method=ipguard --only 'attack=prune*' --jobs 2
+  amb report --sweep table2 --format markdown
+
+A file names suites, methods, attacks and seeds; lists are axes:
+
+\b
+  suites: tiny
+  methods:
+    - ipguard
+    - activemark: {block: [1, 2, 3]}
+  attacks: [prune40, prune40+finetune-cosine]
+  seeds: [0, 1, 2]
+
+What is finished stays in the output folder: the same command goes on where it was stopped or killed.
+"""
+
+
+@click.command(name="sweep", epilog=EPILOG)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("amb-results"),
+    show_default=True,
+    help="Store, runs and MLflow data.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes. Cells that are timed should not share a machine: leave it at 1 for them.",
+)
+@click.option("--only", multiple=True, metavar="KEY=PATTERN", help="Keep suite, method, attack or seed. Repeatable.")
+@click.option("--limit", type=click.IntRange(1), help="The first N suites, methods and seeds, with every attack.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and how much of it is in the store; compute nothing.")
+@click.option("-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells.")
+@click.option("--format", "format_", default="table", show_default=True, help="A format of `amb report`.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+def command(
+    file: Path,
+    output_dir: Path,
+    device: str,
+    jobs: int,
+    only: tuple[str, ...],
+    limit: int | None,
+    dry_run: bool,
+    yes: bool,
+    format_: str,
+    quiet: bool,
+) -> int:
+    """Run every cell of a sweep FILE: suites x methods x attacks x seeds.
+
+    The whole file is checked before anything runs. Each embedding and each attacked model is made once, however many
+    cells use it. At the end the means over seeds are printed; `amb report` gives other tables from the same results.
+    """
+    from amb.collection import collect
+    from amb.device import pick_device
+    from amb.layouts import with_tables
+    from amb.plugins import manager
+    from amb.progress import make_progress
+    from amb.reporters import reporter_of
+    from amb.steps import Steps
+    from amb.store import check_writable
+    from amb.sweepfile import read_sweep
+
+    registry = manager().registry
+    reporter = reporter_of(format_, registry)
+    sweep = read_sweep(file, registry).only(only)
+    sweep = sweep.limited(limit) if limit else sweep
+    progress = make_progress(quiet)
+    n_cells = sweep.n_cells(registry)
+    plans = sweep.plans(registry, pick_device(device)) if dry_run or _agreed(n_cells, file, yes) else []
+    if dry_run:
+        _print_plan(sweep, plans, output_dir)
+        return 0
+    check_writable(output_dir)
+    for plan in plans:  # a model that is missing stops the sweep before anything is computed
+        Steps(plan, _store(output_dir, progress), progress)
+    progress.say(f"sweep {sweep.name}: {n_cells} cells; results go to {output_dir}")
+    runs = _execute(sweep, plans, output_dir, jobs, progress, n_cells)
+    click.echo(reporter.render(with_tables(collect(output_dir, runs=[run.id for run in runs]), "summary")))
+    return 1 if any(run.failed for run in runs) else 0
+
+
+def _agreed(n_cells: int, file: Path, yes: bool) -> bool:
+    """Ask before a product that may be an accident. Raises BadParamsError where nobody can answer."""
+    from amb.errors import BadParamsError
+
+    if n_cells <= ASK_ABOVE or yes:
+        return True
+    if not sys.stdin.isatty():
+        raise BadParamsError(f"{file} has {n_cells:,} cells. If that is meant, say --yes; nothing was run.")
+    return click.confirm(f"{file} has {n_cells:,} cells. Run them all?", abort=True, err=True)
+
+
+def _execute(
+    sweep: Sweep, plans: Sequence[Plan], output: Path, jobs: int, progress: Progress, n_cells: int
+) -> list[Run]:
+    """One run after the other; with several jobs their cells are computed ahead by workers."""
+    from amb.document import run_facts, run_id
+    from amb.engine import Engine, Run
+    from amb.plugins import manager
+
+    tally = _Tally(progress, n_cells)
+    runs = []
+    with _doers(plans, output, jobs, progress) as do_of:
+        for index, plan in enumerate(plans):
+            facts = {**run_facts(manager().plugins), "jobs": jobs}
+            run = Run(run_id(plan), plan, output, facts, sweep.name)
+            runs.append(run)
+            Engine(run, tally.counting(plan, do_of(index)), manager(), progress).execute()
+    return runs
+
+
+@contextmanager
+def _doers(
+    plans: Sequence[Plan], output: Path, jobs: int, progress: Progress
+) -> Iterator[Callable[[int], Callable[[Job], Outcome]]]:
+    """What computes the jobs of each plan: this process, or workers."""
+    from amb.progress import Silent
+    from amb.steps import Steps
+    from amb.workers import Workers
+
+    if jobs == 1:
+        yield lambda index: Steps(plans[index], _store(output, progress), progress).do
+        return
+    workers = Workers(plans, output / "store", jobs, quiet=isinstance(progress, Silent))
+    try:
+        yield workers.do_of
+    finally:
+        workers.stop()
+
+
+@dataclass
+class _Tally:
+    """Counts cells as they are read, and says what was computed and how long the rest may take."""
+
+    progress: Progress
+    n_cells: int
+    n_read: int = 0
+    n_computed: int = 0
+    started: float = 0.0
+
+    def counting(self, plan: Plan, do: Callable[[Job], Outcome]) -> Callable[[Job], Outcome]:
+        """`do`, counted."""
+
+        def counted(job: Job) -> Outcome:
+            self.started = self.started or time.monotonic()
+            outcome = do(job)
+            if job.kind == "measure":
+                self._count(plan, job, outcome)
+            return outcome
+
+        return counted
+
+    def _count(self, plan: Plan, job: Job, outcome: Outcome) -> None:
+        from amb.steps import describe
+
+        self.n_read += 1
+        if outcome.facts.get("cached"):
+            return
+        self.n_computed += 1
+        rest = (time.monotonic() - self.started) / self.n_computed * (self.n_cells - self.n_read)
+        left = f"about {rest / 60:.0f} min left" if rest > 90 else f"about {rest:.0f} s left"
+        said = outcome.status if outcome.status != "ok" else f"{outcome.facts['seconds']['extract']:.1f} s to extract"
+        what = f"{describe(plan, job)}, seed {plan.seed}"
+        self.progress.say(f"{self.n_read} of {self.n_cells} cells: {what}: {said}; at most {left}")
+
+
+def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:
+    """Every plan with its size, and how much of it needs no computing."""
+    from amb.progress import Silent
+    from amb.steps import Job, Steps
+    from amb.store import Lookup
+
+    n_stored = n_cells = 0
+    for plan in plans:
+        steps = Steps(plan, Lookup(output / "store"), Silent())
+        jobs = [Job("measure", m, s) for m in range(len(plan.methods)) for s in range(len(plan.suspects))]
+        stored = sum(steps.do(job).status != "failed" for job in jobs)
+        print(f"suite {plan.suite}, seed {plan.seed}: {len(jobs)} cells, {stored} of them in the store")
+        n_stored, n_cells = n_stored + stored, n_cells + len(jobs)
+    for key in ("methods", "attacks"):
+        print(f"{key}: {', '.join(getattr(sweep, key)) or 'none'}")
+    print(f"{n_cells} cells, {n_stored} in the store; nothing was computed.", file=sys.stderr)
+
+
+def _store(output: Path, progress: Progress) -> Store:
+    from amb.store import Store
+
+    return Store(output / "store", progress.say)

@@ -1,0 +1,81 @@
+"""What the layouts share: how a cell of a document is grouped, named and turned into entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from amb.statistics import mean_over_seeds, rate_over_seeds
+from amb.tables import Entry, estimate
+
+Cell = Mapping[str, Any]
+K = TypeVar("K", bound=Hashable)
+
+UTILITIES = (("head_accuracy", "acc"), ("head_miou", "mIoU"), ("probe", "probe"), ("knn", "kNN"))
+"""The model's own task head where it has one, else the probe of its embedding; with the word that tables use."""
+
+
+def group(cells: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, list[Cell]]:
+    """Cells by key, in the order in which the keys come."""
+    groups: dict[K, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return groups
+
+
+def judged(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that have a verdict."""
+    return [cell for cell in cells if cell["status"] == "ok" and cell["detection_rate"] is not None]
+
+
+def kind_of(cell: Cell) -> str:
+    """`positive`, `negative` or `sibling`."""
+    return "sibling" if cell["sibling"] else str(cell["kind"])
+
+
+def interval_entry(cell: Cell) -> Entry:
+    """R with its interval over trials."""
+    low, high = cell["interval"]
+    return {"value": cell["detection_rate"], "low": low, "high": high}
+
+
+def rate_entry(cells: Iterable[Cell], tau: int | None = None) -> Entry:
+    """Mean R over seeds with its interval, at the cells' own tau or another; None where no cell has a verdict."""
+    known = judged(cells)
+    if not known:
+        return None
+    rates = [cell["detection_rate"] if tau is None else _at(cell["curve"], tau) for cell in known]
+    trials = [cell["n_trials"] for cell in known]
+    detected = [round(rate * n) for rate, n in zip(rates, trials, strict=True)]
+    return estimate(rate_over_seeds(detected, trials))
+
+
+def mean_entry(values: Iterable[float | None]) -> Entry:
+    """Mean over seeds with Student's interval; None where there is nothing to average."""
+    known = [value for value in values if value is not None]
+    return estimate(mean_over_seeds(known)) if known else None
+
+
+def utility_of(utility: Mapping[str, float]) -> tuple[str, float] | None:
+    """Which figure says best what a model is worth, and the figure."""
+    return next(((short, utility[name]) for name, short in UTILITIES if name in utility), None)
+
+
+def utility_text(utility: Mapping[str, float]) -> str | None:
+    """Such as `acc 0.963`."""
+    found = utility_of(utility)
+    return f"{found[0]} {found[1]:.3f}" if found else None
+
+
+def reasons(cells: Iterable[Cell]) -> list[str]:
+    """Why cells have no verdict, each reason once."""
+    lines = [
+        f"{cell['method'].partition(':')[0]} on {cell['suspect']}: {cell['status']}: {cell['reason']}"
+        for cell in cells
+        if cell["status"] != "ok"
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _at(curve: list[float], tau: int) -> float:
+    return float(curve[min(tau, len(curve) - 1)])

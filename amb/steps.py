@@ -1,0 +1,339 @@
+"""The steps of a plan, each kept in the store: profile, embed, attack, extract, utility. What is there is not computed."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from amb import __version__
+from amb.context import Context
+from amb.errors import StoreError
+from amb.measure import measure
+from amb.models import build_model, digest_ref, load_ref
+from amb.plan import EMBEDDED, Plan, Suspect
+from amb.progress import Progress
+from amb.protocols import Attack, Method, Role
+from amb.records import Key, ModelFacts, Status
+from amb.store import Entry, Store
+
+if TYPE_CHECKING:
+    from amb.vision import VisionModel
+
+Step = Literal["embed", "attack", "extract", "utility", "classifier"]
+
+ROLES: Final[dict[Step, tuple[Role, ...]]] = {
+    "embed": ("owner", "trigger"),
+    "attack": ("attacker",),
+    "extract": (),
+    "utility": ("attacker", "test"),
+    "classifier": ("owner",),
+}
+"""Which splits each step may see."""
+SEEDLESS: Final = ("utility", "classifier")
+"""Steps that belong to the suite and are the same at every seed."""
+MODELS_KEPT: Final = 4
+"""Models in memory at once; the one used longest ago makes room."""
+
+
+class Job(NamedTuple):
+    """One thing to compute; method and suspect by their place in the plan."""
+
+    kind: Literal["profile", "embed", "measure"]
+    method: int = 0
+    suspect: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: its facts, or why there are none."""
+
+    status: Status
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A model by its digest; loaded only when something has to be computed on it."""
+
+    ref: str
+    digest: str
+    read: Callable[[], VisionModel]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What the other steps need of an embedding."""
+
+    method: Method
+    source: Handle
+    """The owner's model as it was before."""
+    model: Handle
+    load_key: Callable[[], Key]
+    entry: Entry
+
+
+class Skipped(Exception):  # noqa: N818 (not an error)
+    """Raised inside a step that does not apply; its text is the reason."""
+
+
+class Steps:
+    """Computes the jobs of one plan, in this process."""
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        self.plan = plan
+        self.store = store
+        self.progress = progress
+        # What every step depends on beside its own inputs. The seed is an input of those that draw random numbers.
+        device = plan.device.partition(":")[0]
+        self._base = {"amb": __version__, "suite": plan.suite.definition(), "device": device}
+        # A model that is missing or unknown raises here, before anything is computed or written.
+        self._refs = {ref: Handle(ref, digest_ref(ref), partial(self._load_ref, ref)) for ref in plan.references()}
+        self._models: OrderedDict[str, VisionModel] = OrderedDict()
+        self._embedded: dict[str, Embedded] = {}
+
+    def do(self, job: Job) -> Outcome:
+        """Compute a job. A plugin that raises costs this job only; a store that cannot be written raises StoreError."""
+        try:
+            return Outcome("ok", self._facts_of(job))
+        except Skipped as reason:
+            return Outcome("skipped", reason=str(reason))
+        except StoreError:
+            raise
+        except Exception as error:
+            what = describe(self.plan, job)
+            text = f"{what}\n\n{traceback.format_exc()}"
+            return Outcome("failed", reason=f"{what}: {type(error).__name__}: {error}", traceback=text)
+
+    def _facts_of(self, job: Job) -> dict[str, Any]:
+        if job.kind == "profile":
+            return self._profile()
+        method = self.plan.methods[job.method]
+        return self._report(method) if job.kind == "embed" else self._measure(method, self.plan.suspects[job.suspect])
+
+    # Embedding
+
+    def _embed(self, method: Method) -> Embedded:
+        name = method.canonical()
+        if name not in self._embedded:
+            self._embedded[name] = self._find_embedding(method)
+        return self._embedded[name]
+
+    def _find_embedding(self, method: Method) -> Embedded:
+        owner = self._protected(method, self.plan.owner)
+        self._skip_unless_it_applies(method, owner)
+        inputs = {"owner": owner.digest, "method": method.definition(), "seed": self.plan.seed}
+        entry = self._step("embed", inputs, partial(self._make_embedding, method, owner))
+        marked = entry.facts["model"] != owner.digest  # a fingerprint returns the owner's model as it came
+        model = self._stored(entry, f"{self.plan.owner}+{method.name}") if marked else owner
+        return Embedded(method, owner, model, cache(partial(Key.load, entry.folder / "key.safetensors")), entry)
+
+    def _make_embedding(self, method: Method, owner: Handle, folder: Path) -> dict[str, Any]:
+        from amb.checkpoint import save_model
+
+        model = self._load(owner)
+        with self._context("embed", method.canonical()) as ctx, measure(self.plan.device) as spent:
+            embedding = method.embed(model, ctx)
+        embedding.key.save(folder / "key.safetensors")
+        digest = embedding.model.digest()
+        if digest != owner.digest:
+            save_model(embedding.model, folder / "model")
+        return {
+            "key": embedding.key.digest,
+            "model": digest,
+            "seconds": spent.seconds,
+            "peak_memory_mib": spent.peak_memory_mib,
+            "report": dict(embedding.facts),
+        }
+
+    def _report(self, method: Method) -> dict[str, Any]:
+        """What is worth reporting of an embedding: its cost, utility before and after, similarity."""
+        embedded = self._embed(method)
+        owner, model, facts = embedded.source, embedded.model, embedded.entry.facts
+        pair = {"before": owner.digest, "after": model.digest}
+        return {
+            "method": method.canonical(),
+            "access": method.access,
+            "cached": embedded.entry.cached,
+            "seconds": facts["seconds"],
+            "peak_memory_mib": facts["peak_memory_mib"],
+            "report": facts["report"],
+            "utility_before": self._utility(owner).facts["utility"],
+            "utility_after": self._utility(model).facts["utility"],
+            "similarity": self._step("fidelity", pair, partial(self._make_similarity, owner, model)).facts,
+            "digests": {"owner": owner.digest, "model": model.digest, "key": facts["key"]},
+        }
+
+    def _protected(self, method: Method, ref: str) -> Handle:
+        """The model of `ref` in the form that the method protects: an encoder, or a classifier of the suite's classes."""
+        handle = self._refs[ref]
+        wanted = self.plan.suite.split("owner").n_classes
+        if method.protects == "encoder" or self._facts(handle).n_classes == wanted:
+            return handle
+        return self._stored(
+            self._step("model", {"classifier of": handle.digest}, partial(self._make_classifier, handle)), ref
+        )
+
+    def _make_classifier(self, encoder: Handle, folder: Path) -> dict[str, Any]:
+        from amb.checkpoint import save_model
+
+        with self._context("classifier") as ctx, measure(self.plan.device) as spent:
+            classifier = self.plan.suite.classifier(self._load(encoder), ctx)
+        card = save_model(classifier, folder / "model")
+        return {"model": card.digest, "seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
+
+    # A suspect
+
+    def _measure(self, method: Method, suspect: Suspect) -> dict[str, Any]:
+        """Attack, extract, measure utility: the fields of a result, and where the evidence lies."""
+        embedded = self._embed(method)
+        if suspect.sibling and embedded.model.digest == embedded.source.digest:
+            raise Skipped("the method left the owner's model as it was, so this is a copy of the protected model")
+        model = embedded.model if suspect.source == EMBEDDED else self._protected(method, suspect.source)
+        attack_seconds, attack_peak = 0.0, 0.0
+        for attack in suspect.attacks:
+            entry = self._attack(model, attack)
+            model = self._stored(entry, suspect.name)
+            attack_seconds += entry.facts["seconds"]
+            attack_peak = max(attack_peak, entry.facts["peak_memory_mib"])
+        self._skip_unless_it_applies(method, model, embedded.load_key)
+        reading = self._extract(embedded, model)
+        key = embedded.entry.facts
+        return {
+            "cached": reading.cached,
+            "utility": self._utility(model).facts["utility"],
+            "seconds": {
+                "embed": key["seconds"],
+                "attack": round(attack_seconds, 4),
+                "extract": reading.facts["seconds"],
+            },
+            "peak_memory_mib": max(attack_peak, reading.facts["peak_memory_mib"]),
+            "digests": {"model": model.digest, "key": key["key"], "evidence": reading.digest},
+            "evidence": reading.folder / "evidence.npz",
+        }
+
+    def _attack(self, source: Handle, attack: Attack) -> Entry:
+        inputs = {"source": source.digest, "attack": attack.definition(), "seed": self.plan.seed}
+        return self._step("model", inputs, partial(self._make_attacked, source, attack))
+
+    def _make_attacked(self, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
+        from amb.checkpoint import save_model
+
+        model = self._load(source)
+        if reason := attack.skip(model):
+            raise Skipped(reason)
+        with self._context("attack", attack.canonical()) as ctx, measure(self.plan.device) as spent:
+            attacked = attack.apply(model, ctx)
+        card = save_model(attacked, folder / "model")
+        return {"model": card.digest, "seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
+
+    def _extract(self, embedded: Embedded, model: Handle) -> Entry:
+        inputs = {
+            "key": embedded.entry.facts["key"],
+            "model": model.digest,
+            "method": embedded.method.definition(),
+        }
+        return self._step("evidence", {**inputs, "seed": self.plan.seed}, partial(self._make_evidence, embedded, model))
+
+    def _make_evidence(self, embedded: Embedded, handle: Handle, folder: Path) -> dict[str, Any]:
+        from amb.vision import SuspectView
+
+        method, key = embedded.method, embedded.load_key()
+        view = SuspectView(self._load(handle), method.access)
+        with self._context("extract", method.canonical()) as ctx, measure(self.plan.device) as spent:
+            evidence = method.extract(view, key, ctx)
+        evidence.save(folder / "evidence.npz")
+        (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
+        return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}
+
+    def _skip_unless_it_applies(self, method: Method, model: Handle, load_key: Callable[[], Key] | None = None) -> None:
+        """Ask the method by the model's sizes, which are kept, so that a finished run loads no model."""
+        if reason := method.skip(self._facts(model), load_key() if load_key else None):
+            raise Skipped(reason)
+
+    def _facts(self, model: Handle) -> ModelFacts:
+        facts = self._step("facts", {"model": model.digest}, lambda _: self._load(model).facts()._asdict()).facts
+        return ModelFacts(**{**facts, "ref": model.ref})
+
+    def _utility(self, model: Handle) -> Entry:
+        return self._step("utility", {"model": model.digest}, partial(self._make_utility, model))
+
+    def _make_utility(self, model: Handle, _: Path) -> dict[str, Any]:
+        with self._context("utility") as ctx:
+            return {"utility": dict(self.plan.suite.utility(self._load(model), ctx))}
+
+    def _make_similarity(self, before: Handle, after: Handle, _: Path) -> dict[str, Any]:
+        from amb.fidelity import compare
+
+        with self._context("utility") as ctx:
+            return dict(compare(self._load(before), self._load(after), ctx))
+
+    # The owner's profile
+
+    def _profile(self) -> dict[str, Any]:
+        """The activation profile of the owner and its figure (the paper's Fig. 2)."""
+        owner = self._refs[self.plan.owner]
+        entry = self._step("profile", {"model": owner.digest}, partial(self._make_profile, owner))
+        return {**entry.facts, "figure": entry.folder / "profile.png"}
+
+    def _make_profile(self, owner: Handle, folder: Path) -> dict[str, Any]:
+        from amb.profile import activation_profile, choose_block, draw_profile
+
+        model = self._load(owner)
+        if model.n_blocks < 2:
+            raise Skipped(f"{self.plan.owner} has no blocks to profile")
+        with self._context("embed") as ctx:
+            split = ctx.split("owner")
+            profile = activation_profile(model, split.batch(range(min(100, len(split)))).images)
+        block, why = choose_block(profile)
+        draw_profile(profile, self.plan.owner, folder / "profile.png", block)
+        return {**profile.to_json(), "block": block, "block_choice": why}
+
+    # Helpers of the steps
+
+    def _step(self, kind: str, inputs: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        return self.store.get_or_make(kind, {**self._base, **inputs}, make)
+
+    def _stored(self, entry: Entry, ref: str) -> Handle:
+        from amb.checkpoint import load_model
+
+        def load() -> VisionModel:
+            return load_model(entry.folder / "model", ref, build_model).to(self.plan.device)
+
+        return Handle(ref, entry.facts["model"], load)
+
+    def _load(self, handle: Handle) -> VisionModel:
+        """The model itself, kept for the next step that wants it."""
+        model = self._models.pop(handle.digest, None) or handle.read()
+        self._models[handle.digest] = model
+        while len(self._models) > MODELS_KEPT:
+            self._models.popitem(last=False)
+        return model
+
+    def _load_ref(self, ref: str) -> VisionModel:
+        return load_ref(ref).to(self.plan.device)
+
+    @contextmanager
+    def _context(self, step: Step, *axes: str) -> Iterator[Context]:
+        """The context of one job, with a scratch folder that is removed when the job is over."""
+        splits = {role: self.plan.suite.split(role) for role in ROLES[step]}
+        seed = "any seed" if step in SEEDLESS else str(self.plan.seed)
+        names = (seed, step, self.plan.suite.canonical(), *axes)
+        with tempfile.TemporaryDirectory(prefix="amb-", ignore_cleanup_errors=True) as folder:
+            yield Context(names, splits, Path(folder), self.plan.device, self.progress)
+
+
+def describe(plan: Plan, job: Job) -> str:
+    """A job as messages name it."""
+    if job.kind == "profile":
+        return "profile of the owner"
+    method = plan.methods[job.method].name
+    return f"embed {method}" if job.kind == "embed" else f"{method} on {plan.suspects[job.suspect].name}"

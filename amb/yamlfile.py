@@ -1,0 +1,163 @@
+"""YAML from anybody, read safely: plain values with their lines, other files included, every mistake collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+LARGEST: Final = 2**20
+"""Bytes of a file that is still read; a definition has a few thousand."""
+MOST_VALUES: Final = 100_000
+"""Values in a file, aliases counted as often as they are used."""
+_PLAIN: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
+
+
+class Problem(NamedTuple):
+    """A mistake in a file and where it stands."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A plain value, a list of values or a mapping from text to values, with the place it came from."""
+
+    data: Any
+    file: str
+    line: int
+
+    def problem(self, text: str) -> Problem:
+        """A mistake at this place."""
+        return Problem(self.file, self.line, text)
+
+
+class _Refused(Exception):  # noqa: N818 (a problem on its way to the list)
+    """Reading a file cannot go on."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+@dataclass
+class _Reader:
+    """Turns the nodes of one file into values."""
+
+    file: str
+    problems: list[Problem]
+    n_values: int = 0
+    inside: list[int] = field(default_factory=list)
+    """Nodes that are being read: an alias to one of them has no end."""
+
+    def value(self, node: yaml.Node) -> Value:
+        line = node.start_mark.line + 1
+        self.n_values += 1
+        if self.n_values > MOST_VALUES:
+            raise _Refused(Problem(self.file, line, f"holds more than {MOST_VALUES} values, aliases counted."))
+        if id(node) in self.inside:
+            raise _Refused(Problem(self.file, line, "an alias stands inside what it refers to."))
+        self.inside.append(id(node))
+        data = self._data(node, line)
+        self.inside.pop()
+        return Value(data, self.file, line)
+
+    def _data(self, node: yaml.Node, line: int) -> Any:
+        if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
+            return [self.value(item) for item in node.value]
+        if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
+            return self._mapping(node)
+        if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN:
+            return yaml.SafeLoader("").construct_object(node)
+        if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:timestamp"):
+            return node.value
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        self.problems.append(Problem(self.file, line, f"the tag {tag} is refused: only plain values are read."))
+        return None
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            key, value = self.value(key_node), self.value(value_node)
+            name = str(key.data)
+            if name in found:
+                self.problems.append(key.problem(f"'{name}' stands here again, after line {found[name].line}."))
+            found.setdefault(name, Value(value.data, self.file, key.line))
+        return found
+
+
+def read_yaml(path: Path) -> tuple[Mapping[str, Value], list[Problem]]:
+    """The mapping in a file, with what its `include` names underneath; and every mistake found on the way."""
+    problems: list[Problem] = []
+    try:
+        return _read(path, path.resolve().parent, (), problems), problems
+    except _Refused as refused:
+        return {}, [*problems, refused.problem]
+
+
+def _read(path: Path, root: Path, above: tuple[Path, ...], problems: list[Problem]) -> dict[str, Value]:
+    """One file over the files that it includes; its own keys win."""
+    own = _parse(path, problems)
+    included = own.pop("include", None)
+    found: dict[str, Value] = {}
+    for item in _as_list(included) if included else []:
+        target = _included(item, path, root, (*above, path.resolve()), problems)
+        if target is not None:
+            found |= _read(target, root, (*above, path.resolve()), problems)
+    return found | own
+
+
+def _parse(path: Path, problems: list[Problem]) -> dict[str, Value]:
+    reader = _Reader(str(path), problems)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _Refused(Problem(str(path), 1, f"cannot be read: {error.strerror or error}.")) from None
+    if len(data) > LARGEST:
+        raise _Refused(Problem(str(path), 1, f"is larger than {LARGEST} bytes."))
+    try:
+        node = yaml.SafeLoader(data).get_single_node()
+        value = reader.value(node).data if node else {}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _Refused(Problem(str(path), mark.line + 1 if mark else 1, f"is not YAML: {error.problem}.")) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _Refused(Problem(str(path), 1, f"is not YAML: {' '.join(str(error).split())}.")) from None
+    except RecursionError:
+        raise _Refused(Problem(str(path), 1, "is nested too deeply.")) from None
+    except ValueError as error:  # a number that Python refuses, such as 1 followed by 10,000 digits
+        raise _Refused(Problem(str(path), 1, f"holds a value that cannot be read: {error}.")) from None
+    if not isinstance(value, dict):
+        raise _Refused(Problem(str(path), 1, "should hold `key: value` lines."))
+    return value
+
+
+def _included(item: Value, path: Path, root: Path, above: tuple[Path, ...], problems: list[Problem]) -> Path | None:
+    """The file that an `include` names, inside the folder of the first file; None where it is refused."""
+    if not isinstance(item.data, str):
+        problems.append(item.problem("include names a file, or a list of files."))
+        return None
+    target = (path.parent / item.data).resolve()
+    if target in above:
+        chain = " -> ".join(each.name for each in (*above[above.index(target) :], target))
+        problems.append(item.problem(f"include goes in a circle: {chain}."))
+        return None
+    if not target.is_relative_to(root):
+        problems.append(item.problem(f"include '{item.data}' lies outside {root}, the folder of the first file."))
+        return None
+    if not target.is_file():
+        problems.append(item.problem(f"include '{item.data}' does not exist."))
+        return None
+    return path.parent / item.data
+
+
+def _as_list(value: Value) -> list[Value]:
+    return value.data if isinstance(value.data, list) else [value]

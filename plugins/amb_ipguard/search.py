@@ -1,0 +1,117 @@
+"""The search for points near the boundary: all advance in one batch, each with its own Adam, and leave when done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's usual ones
+
+
+class Starts(NamedTuple):
+    """Where the search begins, and between which classes each point shall come to lie."""
+
+    images: Tensor  # (n, 3, height, width) in [0, 1]
+    own: Tensor  # (n,) int64: i, the source's label of the start
+    target: Tensor  # (n,) int64: j
+
+
+class Found(NamedTuple):
+    """A point as the search left it; whether it is where it should be is for a fresh check to say."""
+
+    index: int
+    """Its place among the starts."""
+    image: Tensor  # (3, height, width)
+    steps: int
+    backwards: int
+    """Backward passes that its row was part of; the last may have been for the others' sake."""
+
+
+class Gaps(NamedTuple):
+    """How a point lies between its classes, by the logits Z."""
+
+    margin: Tensor  # (n,): Z_j - Z_i
+    lead: Tensor  # (n,): Z_i less the largest logit of a third class
+
+
+def gaps(logits: Tensor, own: Tensor, target: Tensor) -> Gaps:
+    """Margin and lead of logits (n, classes)."""
+    pair = torch.stack([own, target], dim=1)
+    third = logits.scatter(1, pair, -torch.inf).amax(dim=1)
+    first, second = logits.gather(1, pair).unbind(dim=1)
+    return Gaps(second - first, first - third)
+
+
+def objective(logits: Tensor, own: Tensor, target: Tensor, k: float) -> Tensor:
+    """ReLU(Z_i - Z_j + k) + ReLU(max_{t not i, j} Z_t - Z_i) of each point, (n,)."""
+    margin, lead = gaps(logits, own, target)
+    return F.relu(k - margin) + F.relu(-lead)
+
+
+def search(
+    logits: Callable[[Tensor], Tensor], starts: Starts, k: float, lr: float, max_iterations: int, batch: int
+) -> Iterator[Found]:
+    """Move every start until its objective is 0 or its steps are used up; yields points as they finish.
+
+    One forward pass serves the check and the gradient. The gradient of a row does not depend on the other rows, so
+    the sum of the objectives stands for all of them.
+    """
+    begun, rows = 0, _begin(starts, slice(0))
+    while len(rows.place) or begun < len(starts.images):
+        fresh = _begin(starts, slice(begun, begun + batch - len(rows.place)))
+        begun, rows = begun + len(fresh.place), rows.join(fresh)
+        points = rows.points.detach().requires_grad_()
+        losses = objective(logits(points), rows.own, rows.target, k)  # (rows,)
+        over = (losses == 0) | (rows.steps == max_iterations)
+        all_over = bool(over.all())
+        yield from _finished(rows.take(over), spare=not all_over)
+        if not all_over:
+            (gradient,) = torch.autograd.grad(losses.sum(), points)
+            rows = _adam(rows, gradient, lr)
+        rows = rows.take(~over)
+
+
+class _Rows(NamedTuple):
+    """Points on their way with their own Adam state; every part has one row per point."""
+
+    place: Tensor  # (rows,) among the starts
+    points: Tensor  # (rows, 3, height, width)
+    own: Tensor  # (rows,)
+    target: Tensor  # (rows,)
+    mean: Tensor  # as the points: running mean of the gradient
+    square: Tensor  # as the points: running mean of its square
+    steps: Tensor  # (rows,)
+
+    def take(self, chosen: Tensor) -> _Rows:
+        return _Rows(*(part[chosen] for part in self))
+
+    def join(self, others: _Rows) -> _Rows:
+        return _Rows(*map(torch.cat, zip(self, others, strict=True))) if len(others.place) else self
+
+
+def _begin(starts: Starts, chosen: slice) -> _Rows:
+    images, own, target = (part[chosen] for part in starts)
+    place = torch.arange(len(starts.own), device=own.device)[chosen]
+    still = torch.zeros_like(images)
+    return _Rows(place, images, own, target, still, still, torch.zeros_like(place))
+
+
+@torch.no_grad()
+def _adam(rows: _Rows, gradient: Tensor, lr: float) -> _Rows:
+    """One step of Adam, each row by its own count of steps; then back into [0, 1]."""
+    steps = rows.steps + 1
+    mean = _BETAS[0] * rows.mean + (1 - _BETAS[0]) * gradient
+    square = _BETAS[1] * rows.square + (1 - _BETAS[1]) * gradient.square()
+    unbias = [(1 - beta ** steps.double()).float().view(-1, 1, 1, 1) for beta in _BETAS]
+    move = lr * (mean / unbias[0]) / ((square / unbias[1]).sqrt() + _EPSILON)
+    return rows._replace(points=(rows.points - move).clamp(0, 1), mean=mean, square=square, steps=steps)
+
+
+def _finished(rows: _Rows, *, spare: bool) -> Iterator[Found]:
+    """The rows one by one; `spare` says that a backward pass for the sake of the others follows."""
+    for place, image, steps in zip(rows.place.tolist(), rows.points, rows.steps.tolist(), strict=True):
+        yield Found(place, image, steps, steps + spare)

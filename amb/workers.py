@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 from amb.errors import StoreError
@@ -43,6 +44,8 @@ class Workers:
     plans: Sequence[Plan]
     store: Path
     n: int
+    heard: Callable[[Plan, Job, Outcome], None] = lambda *_: None
+    """Told of each outcome as it comes in."""
     quiet: bool = False
     _waiting: deque[Task] = field(default_factory=deque)
     _done: dict[Task, Outcome] = field(default_factory=dict)
@@ -82,14 +85,13 @@ class Workers:
                 worker.pipe.send(task)
 
     def _next(self) -> Task | None:
-        """The first task that can begin: its embedding is there, and no other worker is making the same suspect."""
-        making = {_suspect(worker.task) for worker in self._workers if worker.task}
-        for only_new in (True, False):
-            for task in self._waiting:
-                if self._can_begin(task) and not (only_new and _suspect(task) in making):
-                    self._waiting.remove(task)
-                    return task
-        return None
+        """The first task that can begin, rather one whose suspect no other worker is making at the moment."""
+        ready = [task for task in self._waiting if self._can_begin(task)]
+        making = {_suspect(worker.task) for worker in self._workers if worker.task} - {None}
+        task = next((each for each in ready if _suspect(each) not in making), ready[0] if ready else None)
+        if task is not None:
+            self._waiting.remove(task)
+        return task
 
     def _can_begin(self, task: Task) -> bool:
         if task.job.kind != "measure":
@@ -111,6 +113,7 @@ class Workers:
             raise StoreError(answer)
         self._done[task] = answer
         worker.task = None
+        self.heard(self.plans[task.plan], task.job, answer)
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
@@ -138,6 +141,7 @@ def _work(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: 
     """A worker's life: take a task, send its outcome, until the pipe closes."""
     import torch
 
+    Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     store = Store(root, make_progress(quiet).say)
     steps: dict[int, Steps] = {}
@@ -152,6 +156,14 @@ def _work(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: 
                 pipe.send(str(error))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return  # the parent is gone, or Ctrl-C reached us all
+
+
+def _leave_with_parent() -> None:
+    """A killed parent leaves no worker behind that computes for nobody and slows the next run down."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _suspect(task: Task | None) -> tuple[int, int] | None:

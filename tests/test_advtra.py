@@ -257,7 +257,9 @@ def test_a_start_in_the_class_that_is_sought_does_not_count_as_not_there_yet() -
     source = Bands(0.5, 0.8)
     _, sign = source.look(torch.full((1, 3, 2, 2), 0.79), torch.tensor([1]))
     assert sign.unique().tolist() == [-1.0], "x_1 leaves the class upwards, and x_2 would be the first to be back"
-    assert search_in(source, [0.79], [[1]]).complete.tolist() == [False]
+    search = search_in(Bands(0.5, 0.8), [0.79], [[1]])
+    assert search.complete.tolist() == [False]
+    assert search.source.asked == 1 + 2, "one iteration is enough to know"
 
 
 def test_a_wall_out_of_reach_ends_the_search() -> None:
@@ -275,7 +277,8 @@ def test_what_is_early_or_late_but_never_right_ends_the_search() -> None:
 def test_max_iterations_bounds_the_search_of_each_segment() -> None:
     free = search_in(Bands(0.4, 0.7), [0.2], [[1, 2]])
     needed = int(free.iterations.max())
-    assert needed < int(free.iterations.sum())
+    second = search_in(Bands(0.4, 0.7), [float(free.samples[0, 4].mean())], [[2]])
+    assert free.iterations[0, 1] == second.iterations[0, 0], "each segment counts from 0"
     assert search_in(Bands(0.4, 0.7), [0.2], [[1, 2]], max_iterations=needed).complete.all()
     assert not search_in(Bands(0.4, 0.7), [0.2], [[1, 2]], max_iterations=needed - 1).complete.any()
 

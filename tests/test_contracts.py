@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "lr": 3e-3,
         "coder_lr": 1e-2,
     },
+    "advtra": {"n_trajectories": 16, "n_classes": 3},
     "ipguard": {"n_points": 16, "k": 0.1},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
 }

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,20 +135,19 @@ def _execute(
     from amb.engine import Engine, Run
     from amb.plugins import manager
 
-    tally = _Tally(progress, n_cells)
     runs = []
-    with _doers(plans, output, jobs, progress) as do_of:
+    with _doers(plans, output, jobs, progress, _Tally(progress, n_cells)) as do_of:
         for index, plan in enumerate(plans):
             facts = {**run_facts(manager().plugins), "jobs": jobs}
             run = Run(run_id(plan), plan, output, facts, sweep.name)
             runs.append(run)
-            Engine(run, tally.counting(plan, do_of(index)), manager(), progress).execute()
+            Engine(run, do_of(index), manager(), progress).execute()
     return runs
 
 
 @contextmanager
 def _doers(
-    plans: Sequence[Plan], output: Path, jobs: int, progress: Progress
+    plans: Sequence[Plan], output: Path, jobs: int, progress: Progress, tally: _Tally
 ) -> Iterator[Callable[[int], Callable[[Job], Outcome]]]:
     """What computes the jobs of each plan: this process, or workers."""
     from amb.progress import Silent
@@ -156,9 +155,9 @@ def _doers(
     from amb.workers import Workers
 
     if jobs == 1:
-        yield lambda index: Steps(plans[index], _store(output, progress), progress).do
+        yield lambda index: tally.counting(plans[index], Steps(plans[index], _store(output, progress), progress).do)
         return
-    workers = Workers(plans, output / "store", jobs, quiet=isinstance(progress, Silent))
+    workers = Workers(plans, output / "store", jobs, tally.note, quiet=isinstance(progress, Silent))
     try:
         yield workers.do_of
     finally:
@@ -167,38 +166,50 @@ def _doers(
 
 @dataclass
 class _Tally:
-    """Counts cells as they are read, and says what was computed and how long the rest may take."""
+    """Says what was computed as it comes in, and how long the rest may take."""
 
     progress: Progress
     n_cells: int
     n_read: int = 0
     n_computed: int = 0
-    started: float = 0.0
+    started: float = field(default_factory=time.monotonic)
 
     def counting(self, plan: Plan, do: Callable[[Job], Outcome]) -> Callable[[Job], Outcome]:
-        """`do`, counted."""
+        """`do`, with each outcome noted."""
 
         def counted(job: Job) -> Outcome:
-            self.started = self.started or time.monotonic()
             outcome = do(job)
-            if job.kind == "measure":
-                self._count(plan, job, outcome)
+            self.note(plan, job, outcome)
             return outcome
 
         return counted
 
-    def _count(self, plan: Plan, job: Job, outcome: Outcome) -> None:
+    def note(self, plan: Plan, job: Job, outcome: Outcome) -> None:
+        """Count a cell; say one line of whatever was not in the store."""
         from amb.steps import describe
 
-        self.n_read += 1
-        if outcome.facts.get("cached"):
+        self.n_read += job.kind == "measure"
+        if job.kind == "profile" or outcome.facts.get("cached"):
             return
-        self.n_computed += 1
-        rest = (time.monotonic() - self.started) / self.n_computed * (self.n_cells - self.n_read)
-        left = f"about {rest / 60:.0f} min left" if rest > 90 else f"about {rest:.0f} s left"
-        said = outcome.status if outcome.status != "ok" else f"{outcome.facts['seconds']['extract']:.1f} s to extract"
+        self.n_computed += job.kind == "measure"
         what = f"{describe(plan, job)}, seed {plan.seed}"
-        self.progress.say(f"{self.n_read} of {self.n_cells} cells: {what}: {said}; at most {left}")
+        self.progress.say(f"{self.n_read} of {self.n_cells} cells: {what}: {_came_of(job, outcome)}{self._left()}")
+
+    def _left(self) -> str:
+        """An upper limit, for it takes nothing of the rest to be in the store."""
+        if not self.n_computed or self.n_read == self.n_cells:
+            return ""
+        rest = (time.monotonic() - self.started) / self.n_computed * (self.n_cells - self.n_read)
+        return f"; at most {rest / 60:.0f} min left" if rest > 90 else f"; at most {rest:.0f} s left"
+
+
+def _came_of(job: Job, outcome: Outcome) -> str:
+    if outcome.status != "ok":
+        return outcome.status
+    if job.kind == "embed":
+        return f"{outcome.facts['seconds']:.1f} s"
+    seconds = outcome.facts["seconds"]
+    return f"{seconds['attack']:.1f} s to attack, {seconds['extract']:.1f} s to extract"
 
 
 def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,12 +19,14 @@ class AdvTra(amb.Method):
     sought so that the last one is the first to arrive; as many steps again, of the same sizes in reverse, lead on
     into the class. From there the path leaves for the next class, in random order. A suspect that gives most
     samples of a path the labels that the owner's model gives them matches it. The model itself is not changed.
+
+    Samples are kept as 32-bit floats: a service that takes 8-bit images only sees them rounded.
     """
 
     name: ClassVar[str] = "advtra"
     source: ClassVar[str] = "Xu et al. 2024, United We Stand, Divided We Fall (NeurIPS)"
     access: ClassVar[amb.Access] = "labels"
-    protects: ClassVar = "classifier"
+    protects: ClassVar[Literal["encoder", "classifier"]] = "classifier"
 
     n_trajectories: int = Field(100, ge=1)
     """Trajectories to search for, each from a trigger image of its own; those not found are left out and counted."""
@@ -33,7 +35,9 @@ class AdvTra(amb.Method):
     n_steps: int = Field(2, ge=1, le=20)
     """Steps to a boundary, and as many beyond it (l)."""
     first_step: float = Field(0.05, gt=0, le=1)
-    """Size of the first step before the search; each later one is smaller by 4 % of it (.05, .048, ...)."""
+    """Size of the first step before the search; each later one is smaller by 4 % of it (.05, .048, ...). Smaller is
+    more unique: with .05 and .02 the most alike independent of `tiny/owner` matched .78 and .33 of the trajectories,
+    a 60 % prune all (seed 0, 40 trajectories)."""
     brake: float = Field(0.9, gt=0, le=1)
     """What a step's size should be of the one before (a), so that steps shorten towards the boundary."""
     rate: float = Field(0.05, ge=0, lt=0.5)
@@ -43,7 +47,8 @@ class AdvTra(amb.Method):
     max_iterations: int = Field(300, ge=1)
     """Most step sizes tried between one class and the next."""
     n_orders: int = Field(5, ge=1)
-    """Most orders of classes tried from one image: a class that no two steps reach stops some; ours, not the paper's."""
+    """Most orders of classes tried from one image, since some classes are out of reach; ours, not the paper's. With one
+    order 80 to 89 % of the trajectories on `tiny/owner` were found, with five all."""
     batch: int = Field(128, ge=1)
     """Most images that a model sees at once; of no effect on the result but rounding."""
 

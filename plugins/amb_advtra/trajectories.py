@@ -4,11 +4,15 @@ Between two classes lies a segment of 2l + 1 samples: the start x_0, l steps x_{
 which the last is the first in class t, and l more of the sizes s_l ... s_1. Its last sample starts the next segment.
 The search for the sizes follows the paper: one gradient step on the brake and forward terms, then length control.
 
-Where the paper or the authors' code say otherwise: a row is done as soon as it meets the conditions (their code first
-lets 75 iterations pass); each change of direction takes the root of the length control's factor, so that it bisects (the
-paper's is constant, in the code it drifts towards .95); an image whose order of classes fails gets another order (the
-code takes the next image); pixels are clipped (the code leaves a pixel where it is if it would leave [0, 1]); the first
-step is checked too (the code checks the start in its place); joints are stored once (there twice, 45 samples for 37).
+Where this differs from the paper and the authors' code:
+
+- A row is done as soon as it meets the conditions; their code first lets 75 iterations pass.
+- Each change of direction takes the root of the length control's factor, so that it bisects; the paper's factor is
+  constant, the code's drifts towards .95.
+- An image whose order of classes fails gets another order; the code takes the next image.
+- Pixels are clipped; the code leaves a pixel where it is if it would leave [0, 1].
+- The first step is checked too; the code checks the start in its place.
+- A joint is stored once, so that there are 37 samples; the code stores it twice, 45.
 """
 
 from __future__ import annotations
@@ -98,7 +102,7 @@ class Source:
 class Rows(NamedTuple):
     """Trajectories under way, a row each: where the present segment starts, and the step sizes to try next."""
 
-    index: Tensor  # (rows,) which trajectory
+    trajectory: Tensor  # (rows,) which one
     order: Tensor  # (rows,) which of its orders of classes
     segment: Tensor  # (rows,)
     start: Tensor  # (rows, 3, height, width)
@@ -140,7 +144,7 @@ class Search:
     def run(self) -> Iterator[int]:
         """Advance all rows until each is complete or out of orders; yields each trajectory as it ends."""
         rows = self._enter(self._first_rows())
-        while len(rows.index):
+        while len(rows.trajectory):
             samples, hits = self._walk(rows)
             early = hits[:, :-1].any(dim=1)
             found = hits[:, -1] & ~early & ~rows.inside
@@ -150,21 +154,21 @@ class Search:
             again = self._restart(others.where(lost))
 
             complete, failed = arrived.segment == self._orders.shape[2], again.order == self._orders.shape[1]
-            self.complete[arrived.index[complete].cpu()] = True
+            self.complete[arrived.trajectory[complete].cpu()] = True
             entering = arrived.where(~complete).join(again.where(~failed))
             rows = others.where(~lost).join(self._enter(entering))
-            yield from torch.cat([arrived.index[complete], again.index[failed]]).tolist()
+            yield from torch.cat([arrived.trajectory[complete], again.trajectory[failed]]).tolist()
 
     def _first_rows(self) -> Rows:
-        index = torch.arange(len(self._bases), device=self._bases.device)
-        none, sizes = torch.zeros_like(index), self._bases.new_zeros(len(index), self._params.n_steps)
-        return Rows(index, none, none, self._bases, none > 0, self._bases, sizes, sizes[:, 0], none > 0, none)
+        every = torch.arange(len(self._bases), device=self._bases.device)
+        none, sizes = torch.zeros_like(every), self._bases.new_zeros(len(every), self._params.n_steps)
+        return Rows(every, none, none, self._bases, none > 0, self._bases, sizes, sizes[:, 0], none > 0, none)
 
     def _enter(self, rows: Rows) -> Rows:
         """Rows at the start of a segment, as the search for its step sizes begins."""
-        if not len(rows.index):
+        if not len(rows.trajectory):
             return rows
-        self.order[rows.index.cpu()] = rows.order.cpu()
+        self.order[rows.trajectory.cpu()] = rows.order.cpu()
         labels, sign = self.source.look(rows.start, self._target(rows))
         shares = 1 - _SHRINK * torch.arange(self._params.n_steps, device=sign.device)
         return rows._replace(
@@ -188,23 +192,23 @@ class Search:
 
     def _go_on(self, rows: Rows, samples: Tensor) -> Rows:
         """Take l more steps of the same sizes in reverse, keep all samples; the rows, at the end of their segment."""
-        if not len(rows.index):
+        if not len(rows.trajectory):
             return rows
         path = [rows.start, *samples.unbind(dim=1)]
         for sizes in rows.sizes.T.flip(0):
             _, sign = self.source.look(path[-1], self._target(rows))
             path.append(move(path[-1], sizes, sign))
-        index, segment = rows.index.cpu(), rows.segment.cpu()
+        row, segment = rows.trajectory.cpu(), rows.segment.cpu()
         for place, sample in enumerate(path):
-            self.samples[index, 2 * self._params.n_steps * segment + place] = sample.cpu()
-        self.sizes[index, segment] = rows.sizes.cpu()
-        self.iterations[index, segment] = rows.iteration.cpu() + 1
+            self.samples[row, 2 * self._params.n_steps * segment + place] = sample.cpu()
+        self.sizes[row, segment] = rows.sizes.cpu()
+        self.iterations[row, segment] = rows.iteration.cpu() + 1
         return rows._replace(segment=rows.segment + 1, start=path[-1])
 
     def _restart(self, rows: Rows) -> Rows:
         """Rows back at their image, with its next order of classes."""
         return rows._replace(
-            order=rows.order + 1, segment=torch.zeros_like(rows.segment), start=self._bases[rows.index]
+            order=rows.order + 1, segment=torch.zeros_like(rows.segment), start=self._bases[rows.trajectory]
         )
 
     def _is_lost(self, rows: Rows) -> Tensor:
@@ -213,7 +217,7 @@ class Search:
         return rows.inside | spent | (rows.sizes.amax(dim=1) > _LONGEST) | (rows.factor > _CLOSED)
 
     def _target(self, rows: Rows) -> Tensor:
-        return self._orders[rows.index, rows.order, rows.segment]
+        return self._orders[rows.trajectory, rows.order, rows.segment]
 
 
 def move(images: Tensor, sizes: Tensor, signs: Tensor) -> Tensor:

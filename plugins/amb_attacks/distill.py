@@ -34,7 +34,7 @@ class Distill(amb.Attack):
         "distill-hard": {"target": "hard", "alpha": 1.0},
         "distill-feature-mse": {"target": "feature-mse"},
         "distill-feature-cosine": {"target": "feature-cosine"},
-        "distill-convnet": {"target": "soft", "student": "resnet10t"},
+        "distill-convnet": {"target": "soft", "student": "resnet10t", "epochs": 10, "lr": 1e-3},
     }
 
     target: Target = "soft"
@@ -45,13 +45,13 @@ class Distill(amb.Attack):
     """What the logits of both are divided by, for `soft`."""
     alpha: float = Field(0.9, ge=0, le=1)
     """Weight of the imitation, for `soft` and `hard`; the rest is cross-entropy with the attacker's own labels."""
-    lr: float = Field(3e-4, gt=0)
+    lr: float = Field(5e-4, gt=0)
     """Highest learning rate; it rises over a tenth of the steps and then falls to 0 as a cosine."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(30, ge=1)
     """Passes over the images."""
-    batch: int = Field(64, ge=2)
+    batch: int = Field(32, ge=2)
     """Images per step; a short last batch of an epoch is left out."""
     n_images: int = Field(4096, ge=2)
     """How many of the attacker's images to show to the model and train on."""

@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 
 from amb.plugins import Manager
+from amb.sweepfile import read_sweep
 from amb.testing import AttackContract
 from amb.testing.contracts import example_document
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md"), *ROOT.glob("docs/*.md"), ROOT / "amb/DECISIONS.md"])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("[a-z]*/README.md"),
+        *ROOT.glob("benchmarks/*/README.md"),
+        *ROOT.glob("docs/*.md"),
+        ROOT / "amb/DECISIONS.md",
+    ]
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -54,6 +63,24 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
 
     shown = re.findall(r"(?:^|[`\s])amb ([a-z]+)(?= [-`<a-zA-Z]|`)", page.read_text(encoding="utf-8"))
     assert set(shown) <= {*COMMANDS, "is", "run", "and", "in", "as"}
+
+
+DEFINITIONS = sorted(path for path in ROOT.glob("benchmarks/*/*.yaml") if path.name != "common.yaml")
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)
+def test_every_benchmark_is_a_sweep_that_can_be_planned(path: Path) -> None:
+    registry = Manager().registry
+    sweep = read_sweep(path, registry)
+    assert sweep.name == path.stem
+    assert sum(len(plan.cells()) for plan in sweep.plans(registry)) == sweep.n_cells(registry) > 0
+
+
+def test_the_sweep_file_that_is_shown_spells_out_what_its_comments_say(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "schema.md", "yaml")
+    (tmp_path / "shown.yaml").write_text(block)
+    sweep = read_sweep(tmp_path / "shown.yaml", Manager().registry)
+    assert (len(sweep.methods), len(sweep.attacks), sweep.seeds) == (1 + 6, 2 + 2, (0, 1, 2))
 
 
 def test_every_key_of_the_document_is_described() -> None:

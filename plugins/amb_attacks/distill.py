@@ -34,7 +34,7 @@ class Distill(amb.Attack):
         "distill-hard": {"target": "hard", "alpha": 1.0},
         "distill-feature-mse": {"target": "feature-mse"},
         "distill-feature-cosine": {"target": "feature-cosine"},
-        "distill-convnet": {"target": "soft", "student": "resnet10t", "epochs": 10, "lr": 1e-3},
+        "distill-convnet": {"target": "soft", "student": "resnet10t", "lr": 1e-3, "epochs": 8, "batch": 64},
     }
 
     target: Target = "soft"

@@ -19,6 +19,11 @@ Wording: what was asked, what is true, what to do.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text on one line without control characters, so that a stranger's name cannot steer a terminal or forge a line."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 class AmbError(Exception):
     """An expected error; its text is for the user."""
 

@@ -15,7 +15,8 @@ from amb.errors import SpecError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VALUE = re.compile(r"[^\s:=,+]+")
+SPEC_VALUE = re.compile(r"[^\s:=,+]+")
+"""What a parameter's value may look like in a spec."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,6 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, str]:
 
 def _parse_pair(pair: str, text: str) -> tuple[str, str]:
     key, equals, value = pair.partition("=")
-    if not equals or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+    if not equals or not _KEY.fullmatch(key) or not SPEC_VALUE.fullmatch(value):
         raise SpecError(f"'{text}': '{pair}' is not key=value. Write it as name:key=value,key=value")
     return key, value

@@ -222,14 +222,17 @@ class Steps:
 
     def _attack(self, source: Handle, attack: Attack) -> Entry:
         inputs = {"source": source.digest, "attack": attack.definition(), "seed": self.plan.seed}
-        return self._step("model", inputs, partial(self._make_attacked, source, attack))
+        entry = self._step("model", inputs, partial(self._make_attacked, source, attack))
+        if reason := entry.facts.get("skipped"):
+            raise Skipped(reason)
+        return entry
 
     def _make_attacked(self, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
 
         model = self._load(source)
         if reason := attack.skip(model):
-            raise Skipped(reason)
+            return {"skipped": reason}
         with self._context("attack", attack.canonical()) as ctx, measure(self.plan.device) as spent:
             attacked = attack.apply(model, ctx)
         card = save_model(attacked, folder / "model")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from amb.component import Component, value_text
 from amb.errors import UsageError
 from amb.plugins import Kind, Registry, near_names
-from amb.spec import parse_chain, parse_spec
+from amb.spec import SPEC_VALUE, parse_chain, parse_spec
 from amb.sweep import Sweep, n_negatives
 from amb.yamlfile import Problem, Value, read_yaml
 
@@ -45,7 +45,9 @@ class Link:
     name: str
     axes: Mapping[str, list[Value]] = field(default_factory=dict)
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """How many specs its axes span."""
         return prod(len(values) for values in self.axes.values())
 
     def specs(self) -> Iterator[str]:
@@ -73,8 +75,10 @@ class Entry:
     links: tuple[Link, ...]
     place: Value
 
-    def __len__(self) -> int:
-        return prod(len(link) for link in self.links)
+    @property
+    def n(self) -> int:
+        """How many chains its links span."""
+        return prod(link.n for link in self.links)
 
     def specs(self) -> Iterator[str]:
         """Every chain that the axes of the links span."""
@@ -158,9 +162,9 @@ class _Checker:
     def _scalar(
         self, values: Mapping[str, Value], key: str, default: Any, fits: Callable[[Any], bool], form: str
     ) -> Any:
-        if key not in values:
-            return default
-        value = values[key]
+        value = values.get(key, Value(default, self.file, 1))
+        if value.data is None and key not in values:
+            return None
         try:
             good = fits(value.data)
         except UsageError as error:
@@ -201,7 +205,7 @@ class _Checker:
             self.problems.append(params.problem(f"{name} takes {{parameter: value or list}}, not {_show(params)}."))
             return []
         link = Link(name, {axis: self._axis(axis, each) for axis, each in params.data.items()})
-        if len(link):
+        if link.n:
             self._check_link(link, value, kind)
         return [link]
 
@@ -212,6 +216,9 @@ class _Checker:
         for item in items:
             if isinstance(item.data, list | dict) or item.data is None:
                 self.problems.append(item.problem(f"axis {name} takes plain values, not {_show(item)}."))
+                return []
+            if not SPEC_VALUE.fullmatch(value_text(item.data)):
+                self.problems.append(item.problem(f"axis {name}: {_show(item)} has a space or one of : = , + in it."))
                 return []
         self._refuse_repeats(items, f"axis {name}")
         return items
@@ -232,9 +239,9 @@ class _Checker:
     # The product
 
     def _too_many(self, suites: list[str], methods: list[Entry], attacks: list[Entry], seeds: list[int]) -> bool:
-        n_attacks = sum(len(entry) for entry in attacks)
+        n_attacks = sum(entry.n for entry in attacks)
         suspects = sum(n_negatives(self.registry, suite) + 1 + n_attacks for suite in suites)
-        n = suspects * sum(len(entry) for entry in methods) * len(seeds)
+        n = suspects * sum(entry.n for entry in methods) * len(seeds)
         if n > MOST_CELLS:
             self.problems.append(Problem(self.file, 1, f"asks for {n:,} cells; more than {MOST_CELLS:,} are refused."))
         return n > MOST_CELLS

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from amb.errors import printable
+
 Entry = str | float | int | bool | None | Mapping[str, float | None]
 """A text, a number, nothing, or an estimate: `{"value": v, "low": l, "high": h}`."""
 
@@ -81,7 +83,7 @@ def show(entry: Entry, digits: int = 3) -> str:
         return "yes" if entry else "no"
     if isinstance(entry, float):
         return f"{entry:.0e}" if 0 < abs(entry) < 0.5 * 10**-digits else f"{entry:.{digits}f}"
-    return str(entry)
+    return printable(str(entry))
 
 
 def estimate(figure: Any) -> dict[str, float | None]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "amb"
 _NOTE = "mlflow"
 _PROCESS = "amb.process"
-"""Tag of a parent run: host and number of the process that writes it."""
+"""Tag: host and number of the process that writes the run."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ def _cell_params(run: Run, cell: Cell) -> dict[str, Any]:
 def _cell_tags(run: Run, result: CellResult) -> dict[str, str]:
     tags = {
         "amb.run": run.id,
+        _PROCESS: _this_process(),
         **_sweep_tag(run),
         "kind": result.cell.kind,
         "sibling": str(result.cell.sibling).lower(),
@@ -207,9 +208,10 @@ def _this_process() -> str:
 
 def _close_abandoned(client: MlflowClient, experiment: str) -> None:
     """A killed process leaves its runs RUNNING: close those of this machine whose process is gone."""
-    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=100):
-        host, _, number = run.data.tags.get(_PROCESS, "").partition(":")
-        if host == _this_process().partition(":")[0] and not _alive(int(number)):
+    host = _this_process().partition(":")[0]
+    ours = f"attributes.status = 'RUNNING' and tags.`{_PROCESS}` LIKE '{host}:%'"
+    for run in client.search_runs([experiment], ours, max_results=1000):
+        if not _alive(int(run.data.tags[_PROCESS].rpartition(":")[2])):
             client.set_terminated(run.info.run_id, "KILLED")
 
 

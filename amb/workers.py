@@ -79,19 +79,29 @@ class Workers:
     def _hand_out(self) -> None:
         for at, worker in enumerate(self._workers):
             if worker.task is None and (task := self._next()) is not None:
-                if not worker.process.is_alive():  # killed while it waited
-                    self._workers[at] = worker = self._start()  # noqa: PLW2901
-                worker.task = task
-                worker.pipe.send(task)
+                self._workers[at] = self._send(worker, task)
+
+    def _send(self, worker: _Worker, task: Task) -> _Worker:
+        """The worker that has the task: another one where this was killed while it waited."""
+        try:
+            worker.pipe.send(task)
+        except OSError:
+            worker = self._start()
+            worker.pipe.send(task)
+        worker.task = task
+        return worker
 
     def _next(self) -> Task | None:
         """The first task that can begin, rather one whose suspect no other worker is making at the moment."""
-        ready = [task for task in self._waiting if self._can_begin(task)]
         making = {_suspect(worker.task) for worker in self._workers if worker.task} - {None}
-        task = next((each for each in ready if _suspect(each) not in making), ready[0] if ready else None)
-        if task is not None:
-            self._waiting.remove(task)
-        return task
+        ready = (task for task in self._waiting if self._can_begin(task))
+        first = next(ready, None)
+        chosen = first
+        if first is not None and _suspect(first) in making:
+            chosen = next((task for task in ready if _suspect(task) not in making), first)
+        if chosen is not None:
+            self._waiting.remove(chosen)
+        return chosen
 
     def _can_begin(self, task: Task) -> bool:
         if task.job.kind != "measure":

@@ -9,10 +9,14 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from amb.errors import printable
+
 LARGEST: Final = 2**20
 """Bytes of a file that is still read; a definition has a few thousand."""
 MOST_VALUES: Final = 100_000
 """Values in a file, aliases counted as often as they are used."""
+MOST_FILES: Final = 64
+"""Files that one file may include, those of included files among them."""
 _PLAIN: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
 
 
@@ -24,7 +28,7 @@ class Problem(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}"
+        return printable(f"{self.file}:{self.line}: {self.text}")
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,20 @@ class _Reader:
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
             return self._mapping(node)
         if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN:
-            return yaml.SafeLoader("").construct_object(node)
+            return self._scalar(node, line)
         if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:timestamp"):
             return node.value
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
         self.problems.append(Problem(self.file, line, f"the tag {tag} is refused: only plain values are read."))
         return None
+
+    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (ValueError, KeyError, IndexError, OverflowError):  # `!!int ""`, or a number of 10,000 digits
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self.problems.append(Problem(self.file, line, f"'{node.value[:40]}' cannot be read as {tag}."))
+            return None
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Value]:
         found: dict[str, Value] = {}
@@ -98,27 +110,62 @@ def read_yaml(path: Path) -> tuple[Mapping[str, Value], list[Problem]]:
     """The mapping in a file, with what its `include` names underneath; and every mistake found on the way."""
     problems: list[Problem] = []
     try:
-        return _read(path, path.resolve().parent, (), problems), problems
+        return _Includes(path.resolve().parent, problems).read(path, ()), problems
     except _Refused as refused:
         return {}, [*problems, refused.problem]
 
 
-def _read(path: Path, root: Path, above: tuple[Path, ...], problems: list[Problem]) -> dict[str, Value]:
-    """One file over the files that it includes; its own keys win."""
-    own = _parse(path, problems)
-    included = own.pop("include", None)
-    found: dict[str, Value] = {}
-    for item in _as_list(included) if included else []:
-        target = _included(item, path, root, (*above, path.resolve()), problems)
-        if target is not None:
-            found |= _read(target, root, (*above, path.resolve()), problems)
-    return found | own
+@dataclass
+class _Includes:
+    """Reads a file over the files that it includes, all of them inside one folder."""
+
+    root: Path
+    problems: list[Problem]
+    n_files: int = 0
+
+    def read(self, path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
+        """One file over those that it includes; its own keys win."""
+        self.n_files += 1
+        if self.n_files > MOST_FILES:
+            raise _Refused(Problem(str(path), 1, f"is the file after the {MOST_FILES} that are read at most."))
+        own = _parse(path, self.problems)
+        included = own.pop("include", None)
+        above = (*above, path.resolve())
+        found: dict[str, Value] = {}
+        for item in _as_list(included) if included else []:
+            target = self._target(item, path, above)
+            if target is not None:
+                found |= self.read(target, above)
+        return found | own
+
+    def _target(self, item: Value, path: Path, above: tuple[Path, ...]) -> Path | None:
+        """The file that an `include` names; None where it is refused."""
+        fault = self._fault(item.data, path, above)
+        if fault:
+            self.problems.append(item.problem(fault))
+        return None if fault else path.parent / item.data
+
+    def _fault(self, name: Any, path: Path, above: tuple[Path, ...]) -> str | None:
+        if not isinstance(name, str):
+            return "include names a file, or a list of files."
+        try:
+            target = (path.parent / name).resolve()
+            exists = target.is_file()
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+            return f"include '{name[:60]}' is no file's name."
+        if target in above:
+            chain = " -> ".join(each.name for each in (*above[above.index(target) :], target))
+            return f"include goes in a circle: {chain}."
+        if not target.is_relative_to(self.root):
+            return f"include '{name}' lies outside {self.root}, the folder of the first file."
+        return None if exists else f"include '{name}' does not exist."
 
 
 def _parse(path: Path, problems: list[Problem]) -> dict[str, Value]:
     reader = _Reader(str(path), problems)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as error:
         raise _Refused(Problem(str(path), 1, f"cannot be read: {error.strerror or error}.")) from None
     if len(data) > LARGEST:
@@ -133,30 +180,9 @@ def _parse(path: Path, problems: list[Problem]) -> dict[str, Value]:
         raise _Refused(Problem(str(path), 1, f"is not YAML: {' '.join(str(error).split())}.")) from None
     except RecursionError:
         raise _Refused(Problem(str(path), 1, "is nested too deeply.")) from None
-    except ValueError as error:  # a number that Python refuses, such as 1 followed by 10,000 digits
-        raise _Refused(Problem(str(path), 1, f"holds a value that cannot be read: {error}.")) from None
     if not isinstance(value, dict):
         raise _Refused(Problem(str(path), 1, "should hold `key: value` lines."))
     return value
-
-
-def _included(item: Value, path: Path, root: Path, above: tuple[Path, ...], problems: list[Problem]) -> Path | None:
-    """The file that an `include` names, inside the folder of the first file; None where it is refused."""
-    if not isinstance(item.data, str):
-        problems.append(item.problem("include names a file, or a list of files."))
-        return None
-    target = (path.parent / item.data).resolve()
-    if target in above:
-        chain = " -> ".join(each.name for each in (*above[above.index(target) :], target))
-        problems.append(item.problem(f"include goes in a circle: {chain}."))
-        return None
-    if not target.is_relative_to(root):
-        problems.append(item.problem(f"include '{item.data}' lies outside {root}, the folder of the first file."))
-        return None
-    if not target.is_file():
-        problems.append(item.problem(f"include '{item.data}' does not exist."))
-        return None
-    return path.parent / item.data
 
 
 def _as_list(value: Value) -> list[Value]:

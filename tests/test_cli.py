@@ -76,6 +76,10 @@ BAD = {
     "dry": (["run", "--method", "activemark", "--model", "tiny/ownr", "--dry-run"], 2, "Did you mean tiny/owner"),
     "profile": (["profile", "tiny/convnet"], 2, "no transformer blocks"),
     "figure": (["profile", "tiny/owner", "--figure", "p.xyz"], 2, "not '.xyz'"),
+    "no results": (["report"], 3, "There are no results in amb-results"),
+    "layout": (["report", "--layout", "paper-tabel2"], 3, "There are no results"),
+    "report format": (["report", "--format", "xls"], 2, "No format is called 'xls'"),
+    "sweep file": (["sweep", "nowhere.yaml"], 2, "No such file"),
     "figure place": (["profile", "tiny/owner", "--figure", "/proc/no/p.png"], 2, "is read-only"),
 }
 
@@ -86,7 +90,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case: str, tmp_path: Path) -> 
     done = amb(*args)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert len(done.stderr.strip().splitlines()) == (2 if case == "sweep file" else 1)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -109,7 +113,7 @@ def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -
     done = amb("run", "--method", "activemark", *TINY, "--attack", "prune40", "--format", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert set(document) == {"schema", "run", "cells"}
+    assert set(document) == {"schema", "run", "cells", "tables"}
     cell = next(each for each in document["cells"] if each["suspect"] == "prune40")
     assert set(cell) >= {
         "method", "attack", "suspect", "kind", "sibling", "status", "cached", "detection_rate", "interval", "tau",
@@ -123,7 +127,7 @@ def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -
     again = amb("run", "--method", "activemark", *TINY, "--attack", "prune40")
     assert again.returncode == 0
     assert "cached" in again.stdout
-    assert "Rests on 4 triggers and 6 negatives" in again.stdout
+    assert "Rests on 4 trials and 6 negatives" in again.stdout
     assert "results: amb-results" in again.stdout
     assert "\x1b" not in again.stdout
 

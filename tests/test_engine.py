@@ -11,6 +11,9 @@ import pytest
 import amb
 from amb.engine import Run
 from amb.plugins import Manager
+from amb.progress import Silent
+from amb.steps import Job, Steps
+from amb.store import Lookup
 from tests.conftest import run_toy
 
 
@@ -186,6 +189,10 @@ def test_a_failure_stays_in_its_cell(engine_manager: Manager, tmp_path: Path) ->
     assert results["inapplicable"].reason == "nothing to attack"
     assert "may use only: attacker" in results["greedy"].reason
     assert results["prune20"].status == "ok"
+    found = Steps(run.plan, Lookup(tmp_path / "store"), Silent())
+    at = {suspect.name: Job("measure", 0, index) for index, suspect in enumerate(run.plan.suspects)}
+    assert found.do(at["inapplicable"]).status == "skipped", "the reason is kept, so nothing is asked again"
+    assert found.do(at["fragile"]).status == "failed", "a failure is not"
     again = by_suspect(run_toy(engine_manager, tmp_path, attacks=["fragile"]))
     assert again["fragile"].status == "failed"
     assert not again["fragile"].cached

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amb.errors import BadParamsError, StoreError
-from amb.store import Entry, Store, check_writable
+from amb.store import Entry, Lookup, NotStored, Store, check_writable
 
 
 def write_number(folder: Path) -> dict[str, int]:
@@ -28,6 +28,18 @@ def test_the_second_time_is_cached(tmp_path: Path) -> None:
     assert (first.cached, second.cached) == (False, True)
     assert second.facts == {"number": 7}
     assert (second.folder / "number.txt").read_text() == "7"
+
+
+def test_a_lookup_finds_what_is_there_and_touches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NotStored):
+        get(Lookup(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+    made = get(Store(tmp_path))
+    assert get(Lookup(tmp_path)).facts == {"number": 7}
+    (made.folder / "number.txt").write_text("8")
+    with pytest.raises(NotStored):
+        get(Lookup(tmp_path))
+    assert (made.folder / "number.txt").read_text() == "8", "a damaged entry is left for the store to deal with"
 
 
 def test_other_inputs_are_another_entry(tmp_path: Path) -> None:

@@ -233,17 +233,18 @@ def write_run(run: str, rows: list[dict[str, object]], sweep: str | None = None,
 
 
 def row(suspect: str, rate: float) -> dict[str, object]:
-    common = {"method": "m", "suspect": suspect, "attack": "none", "kind": "positive", "seed": 0}
+    common = {"method": "m", "suspect": suspect, "attack": "none", "kind": "positive", "seed": 0, "status": "ok"}
     return {**common, "detection_rate": rate}
 
 
 def test_the_latest_run_speaks_for_a_cell_and_a_torn_line_is_left_out() -> None:
     write_run("1", [row("a", 0.1), row("b", 0.2)], sweep="s")
-    write_run("2", [row("a", 0.9)], torn='{"method": "m", "susp')
+    write_run("2", [row("a", 0.9), {**row("b", 0.0), "status": "failed"}], torn='[]\n{"method": "m", "susp')
+    Path("amb-results/runs/2").rename("amb-results/runs/best")
     rates = {cell["suspect"]: cell["detection_rate"] for cell in collect(Path("amb-results"))["cells"]}
     assert rates == {"a": 0.9, "b": 0.2}
     assert [cell["detection_rate"] for cell in collect(Path("amb-results"), sweep="s")["cells"]] == [0.1, 0.2]
-    assert len(collect(Path("amb-results"), runs=["2"])["cells"]) == 1
+    assert len(collect(Path("amb-results"), runs=["2"])["cells"]) == 2
 
 
 def test_results_that_are_not_there_are_said_kindly() -> None:
@@ -255,6 +256,7 @@ def test_results_that_are_not_there_are_said_kindly() -> None:
         collect(Path("amb-results"), sweep="table")
     with pytest.raises(BadParamsError, match="There is no run '20260101-b'"):
         collect(Path("amb-results"), runs=["20260101-b"])
-    Path("amb-results/runs/20260101-a/run.json").write_text("{")
-    with pytest.raises(AmbError, match="run.json is damaged"):
-        collect(Path("amb-results"))
+    for damaged in ("{", '{"run": []}', '{"run": {"id": 1}}'):
+        Path("amb-results/runs/20260101-a/run.json").write_text(damaged)
+        with pytest.raises(AmbError, match="run.json is damaged"):
+            collect(Path("amb-results"))

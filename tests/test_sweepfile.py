@@ -122,6 +122,12 @@ BASE = "suites: tiny\nmethods: activemark\n"
         (BASE + "include: ../../../../etc/passwd\n", 3, "lies outside"),
         (BASE + "include: s.yaml\n", 3, "include goes in a circle: s.yaml -> s.yaml"),
         (BASE + "include: [3]\n", 3, "include names a file"),
+        (BASE + 'include: "a\\0b"\n', 3, "is no file's name"),
+        (BASE + f"include: {'x' * 300}.yaml\n", 3, "is no file's name"),
+        (BASE + "seeds: !!bool foo\n", 3, "'foo' cannot be read as !!bool"),
+        (BASE + "seeds: !!int ''\n", 3, "cannot be read as !!int"),
+        (BASE + "attacks:\n- prune: {scope: 'layer,amount=0.9', amount: 0.1}\n", 4, "has a space or one of : = , +"),
+        ('suites: tiny\nmethods: "\\e]0;owned\\a\\nforged:1: x"\n', 2, "\\x1b]0;owned\\x07\\nforged"),
         ("suites: tiny\n", 1, "'methods' is missing: there is nothing to run"),
         ("methods: activemark\nsuites: tinny\n", 2, "No suite is called 'tinny'. Did you mean tiny?"),
         ("- a\n- b\n", 1, "should hold `key: value` lines"),
@@ -160,6 +166,26 @@ def test_a_product_that_nobody_means_is_refused_without_spelling_it_out() -> Non
     axis = ", ".join(str(n) for n in range(1, 3001))
     (found,) = mistakes(f"suites: tiny\nmethods:\n- activemark: {{steps: [{axis}], n_bits: [{axis}]}}\nseeds: 1\n")
     assert "asks for 72,000,000 cells" in found
+
+
+def test_a_product_past_the_machines_integers_is_refused_too() -> None:
+    link = f"{{prune: {{amount: {[n / 500 for n in range(499)]}}}}}"
+    (found,) = mistakes(f"suites: tiny\nmethods: activemark\nattacks:\n- [{', '.join([link] * 8)}]\n")
+    assert "more than 10,000,000 are refused" in found
+
+
+def test_includes_that_multiply_are_counted_not_followed() -> None:
+    for n in range(25):
+        Path(f"f{n}.yaml").write_text(f"include: [f{n + 1}.yaml, f{n + 1}.yaml]\n")
+    Path("f25.yaml").write_text("tau: 1\n")
+    (found,) = mistakes("include: f0.yaml\n" + BASE)
+    assert "is the file after the 64 that are read at most" in found
+
+
+def test_a_file_whose_name_cannot_name_a_sweep_has_to_give_one() -> None:
+    with pytest.raises(UsageError, match="name is 1 to 64 letters"):
+        read(BASE, name="=cmd|x.yaml")
+    assert read(BASE + "name: fine\n", name="=cmd|x.yaml").name == "fine"
 
 
 def test_a_file_that_cannot_be_read_is_one_mistake() -> None:

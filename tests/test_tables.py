@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from amb import statistics
-from amb.errors import BadParamsError, UnknownNameError
+from amb.errors import BadParamsError, UnknownNameError, printable
 from amb.layouts import LAYOUTS, with_tables
 from amb.plugins import Manager
 from amb.reporters import reporter_of
@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
     machine = {"system": "Linux", "architecture": "x", "cpus": 2}
     profile = {"top": [1.0, 9.0], "median": [0.1, 0.2], "massive_share": [0.0, 1.0], "n_images": 100, "block": 1}
     run = {
-        "id": "r0", "owner": "toy/owner", "machine": machine, "device": "cpu", "profile": {**profile, "block_choice": "x"},
+        "id": "r0", "suite": "toy", "owner": "toy/owner", "machine": machine, "device": "cpu", "profile": {**profile, "block_choice": "x"},
         "embeddings": [{"method": "m", "utility_before": {"knn": 0.9}, "utility_after": {"knn": 0.88}}],
     }  # fmt: skip
     return {"schema": 1, "runs": [run], "cells": cells}
@@ -83,6 +83,45 @@ def test_summary_groups_by_any_column_that_there_is() -> None:
         table("tabel2")
 
 
+def test_seeds_are_the_clusters_whatever_is_grouped() -> None:
+    """Twenty suspects a seed, all found at one seed and half of each trial at the other: the spread is of two seeds."""
+    found = {**document(), "cells": []}
+    for seed, rate in ((0, 1.0), (1, 0.5)):
+        found["cells"] += [{**cell("good", seed), "suspect": f"s{n}", "detection_rate": rate} for n in range(20)]
+    (made,) = tables_of(with_tables(found, "summary", by=["kind"]))
+    pooled = statistics.rate_over_seeds([160, 80], [160, 160])
+    assert column(made, "R(τ)")[0]["low"] == pytest.approx(pooled.low)
+
+
+@pytest.mark.parametrize(
+    "layout", ["summary", "paper-table1", "paper-table2", "paper-table3", "paper-figure3", "suspects"]
+)
+def test_models_are_never_averaged_with_each_other(layout: str) -> None:
+    both = document()
+    both["cells"] += [
+        {**each, "owner": "toy/other", "detection_rate": 0.0, "curve": [0.0] * 3} for each in both["cells"]
+    ]
+    both["runs"] += [{**both["runs"][0], "owner": "toy/other"}]
+    alone = tables_of(with_tables(document(), layout))[0]
+    first = tables_of(with_tables(both, layout))[0]
+    if layout == "summary":
+        assert column(first, "owner").count("toy/owner") == len(alone.rows)
+        assert column(first, "R(τ)")[: len(alone.rows)] == column(alone, "R(τ)")
+    else:
+        assert first.rows == alone.rows
+        assert len({each.title for each in tables_of(with_tables(both, layout))}) == 2
+
+
+def test_what_has_no_verdict_is_named_with_its_seeds_and_not_counted() -> None:
+    lame = document()
+    lame["cells"][3] = {**lame["cells"][3], "status": "failed", "reason": "oh", "detection_rate": None}
+    (made,) = tables_of(with_tables(lame, "summary"))
+    assert column(made, "seeds")[1] == 1
+    assert "m on weak: failed: oh (seed 1)" in made.notes
+    (ranked,) = tables_of(with_tables(lame, "suspects"))
+    assert "Left out: m on weak: failed: oh (seed 1)" in ranked.notes
+
+
 def test_table1_reads_the_curve_and_counts_wrong_symbols() -> None:
     made = table("paper-table1")
     assert column(made, "R(0)")[0]["value"] == 0.5
@@ -102,7 +141,7 @@ def test_table2_has_a_column_for_each_method_and_a_row_for_each_suspect() -> Non
     assert column(made, "model type") == ["positive", "positive", "negative", "sibling"]
     assert column(made, "n")[1] == "skipped"
     assert column(made, "n")[2] is None
-    assert "n on weak: skipped: no head" in made.notes
+    assert "n on weak: skipped: no head (seed 0)" in made.notes
 
 
 def test_table3_averages_seconds_over_seeds() -> None:
@@ -170,7 +209,7 @@ def test_html_shows_names_and_obeys_none(name: str) -> None:
     seen = Seen()
     seen.feed(reporter_of("html", REGISTRY).render(nasty_document(name)))
     assert "script" not in seen.tags
-    assert name in seen.text
+    assert printable(name) in seen.text
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -208,5 +247,6 @@ def test_numbers_are_shown_as_people_read_them() -> None:
     assert show(0.0) == "0.000"
     assert show(None) == "–"
     assert show(7) == "7"
+    assert show("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
     assert show({"value": 0.5, "low": 0.0001, "high": 0.75}, 2) == "0.50 (0.00–0.75)"
     assert show({"value": 0.5, "low": None, "high": None}, 2) == "0.50"

@@ -69,6 +69,23 @@ def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager,
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"run.json", "profile.png"}
 
 
+def test_what_a_killed_process_left_running_is_closed(tracked_manager: Manager, tmp_path: Path) -> None:
+    run = run_toy(tracked_manager, tmp_path)
+    client, parent, _ = runs_of(tmp_path)
+    host, _, own = parent.data.tags["amb.process"].partition(":")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = {"dead": f"{host}:{gone.pid}", "alive": f"{host}:{own}", "elsewhere": f"not-{host}:{gone.pid}"}
+    left = {
+        name: client.create_run(parent.info.experiment_id, tags={"amb.process": tag}).info.run_id
+        for name, tag in mine.items()
+    }
+    run_toy(tracked_manager, tmp_path)
+    statuses = {name: client.get_run(run_id).info.status for name, run_id in left.items()}
+    assert statuses == {"dead": "KILLED", "alive": "RUNNING", "elsewhere": "RUNNING"}
+    assert not run.failed
+
+
 def test_no_key_reaches_mlflow(tracked_manager: Manager, tmp_path: Path) -> None:
     run_toy(tracked_manager, tmp_path)
     key = Key.load(next((tmp_path / "store" / "embed").glob("*/key.safetensors")))

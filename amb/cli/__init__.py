@@ -102,5 +102,7 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    print(f"amb: {text}", file=sys.stderr)
+    from amb.errors import printable
+
+    print("\n".join(printable(line) for line in f"amb: {text}".split("\n")), file=sys.stderr)
     sys.exit(code)

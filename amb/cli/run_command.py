@@ -82,7 +82,7 @@ def command(
     """
     from amb.device import pick_device
     from amb.document import document
-    from amb.layouts import with_tables
+    from amb.layouts.run import with_run_tables
     from amb.models import digest_ref
     from amb.plan import make_plan
     from amb.plugins import manager
@@ -111,7 +111,7 @@ def command(
         _print_plan(plan, format_)
         return 0
     run = _execute(plan, plugins, output_dir, make_progress(quiet))
-    click.echo(reporter.render(with_tables(document(run), "run")))
+    click.echo(reporter.render(with_run_tables(document(run))))
     return 1 if run.failed else 0
 
 

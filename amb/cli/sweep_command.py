@@ -136,7 +136,8 @@ def _execute(
     from amb.plugins import manager
 
     runs = []
-    with _doers(plans, output, jobs, progress, _Tally(progress, n_cells)) as do_of:
+    n_embeddings = sum(len(plan.methods) for plan in plans)
+    with _doers(plans, output, jobs, progress, _Tally(progress, n_cells, n_embeddings)) as do_of:
         for index, plan in enumerate(plans):
             facts = {**run_facts(manager().plugins), "jobs": jobs}
             run = Run(run_id(plan), plan, output, facts, sweep.name)
@@ -170,7 +171,9 @@ class _Tally:
 
     progress: Progress
     n_cells: int
+    n_embeddings: int
     n_read: int = 0
+    n_done: int = 0
     n_computed: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -188,19 +191,21 @@ class _Tally:
         """Count a cell; say one line of whatever was not in the store."""
         from amb.steps import describe
 
-        self.n_read += job.kind == "measure"
-        if job.kind == "profile" or outcome.facts.get("cached"):
+        if job.kind == "profile":
             return
-        self.n_computed += job.kind == "measure"
+        self.n_read += job.kind == "measure"
+        self.n_done += 1
+        if outcome.facts.get("cached"):
+            return
+        self.n_computed += 1
         what = f"{describe(plan, job)}, seed {plan.seed}"
         self.progress.say(f"{self.n_read} of {self.n_cells} cells: {what}: {_came_of(job, outcome)}{self._left()}")
 
     def _left(self) -> str:
-        """An upper limit, for it takes nothing of the rest to be in the store."""
-        if not self.n_computed or self.n_read == self.n_cells:
-            return ""
-        rest = (time.monotonic() - self.started) / self.n_computed * (self.n_cells - self.n_read)
-        return f"; at most {rest / 60:.0f} min left" if rest > 90 else f"; at most {rest:.0f} s left"
+        """As if nothing of the rest were in the store."""
+        n_left = self.n_cells + self.n_embeddings - self.n_done
+        rest = (time.monotonic() - self.started) / self.n_computed * n_left
+        return f"; about {rest / 60:.0f} min left" if rest > 90 else f"; about {rest:.0f} s left"
 
 
 def _came_of(job: Job, outcome: Outcome) -> str:

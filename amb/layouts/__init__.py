@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from amb.errors import BadParamsError
-from amb.layouts import paper, run, summary, suspects
+from amb.layouts import paper, summary, suspects
+from amb.layouts.cells import group
 from amb.plugins import unknown_name
 from amb.tables import Table
 
@@ -21,16 +21,26 @@ LAYOUTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Table]]]] = {
     "paper-figure2": paper.figure2,
     "paper-figure3": paper.figure3,
 }
-"""The layouts of `amb report`. That of `amb run` is `run`."""
+"""The layouts of `amb report`. That of `amb run` is `amb.layouts.run`."""
 
 
 def with_tables(document: Mapping[str, Any], layout: str, by: Sequence[str] = ()) -> dict[str, Any]:
     """The document with its tables in a layout. Raises UnknownNameError, BadParamsError."""
-    if layout == "run":
-        return {**document, "tables": [table.to_json() for table in run.tables(document)]}
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS, "`amb report --help` shows all")
     if by and layout != "summary":
         raise BadParamsError(f"The layout {layout} has groups of its own. --group-by goes with --layout summary.")
-    make = partial(summary.summary, by=by) if by else LAYOUTS[layout]
-    return {**document, "tables": [table.to_json() for table in make(document)]}
+    if layout in ("summary", "cells"):
+        tables = (
+            summary.summary(document, by or summary.DEFAULT_GROUPS) if layout == "summary" else summary.flat(document)
+        )
+    else:
+        tables = [table for part in _by_owner(document) for table in LAYOUTS[layout](part)]
+    return {**document, "tables": [table.to_json() for table in tables]}
+
+
+def _by_owner(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The document of each suite and owner: figures of different models are never averaged."""
+    for (suite, owner), cells in group(document["cells"], lambda cell: (cell["suite"], cell["owner"])).items():
+        runs = [run for run in document["runs"] if (run["suite"], run["owner"]) == (suite, owner)]
+        yield {**document, "runs": runs, "cells": cells, "about": f"{suite} ({owner})"}

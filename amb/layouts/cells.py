@@ -40,13 +40,15 @@ def interval_entry(cell: Cell) -> Entry:
 
 
 def rate_entry(cells: Iterable[Cell], tau: int | None = None) -> Entry:
-    """Mean R over seeds with its interval, at the cells' own tau or another; None where no cell has a verdict."""
-    known = judged(cells)
-    if not known:
+    """Mean R over seeds with its interval, at the cells' own tau or another; None where no cell has a verdict.
+
+    All cells of a seed are one cluster, whatever the number of suspects in the group.
+    """
+    seeds = group(judged(cells), lambda cell: int(cell["seed"]))
+    if not seeds:
         return None
-    rates = [cell["detection_rate"] if tau is None else _at(cell["curve"], tau) for cell in known]
-    trials = [cell["n_trials"] for cell in known]
-    detected = [round(rate * n) for rate, n in zip(rates, trials, strict=True)]
+    detected = [sum(_detected(cell, tau) for cell in each) for each in seeds.values()]
+    trials = [sum(int(cell["n_trials"]) for cell in each) for each in seeds.values()]
     return estimate(rate_over_seeds(detected, trials))
 
 
@@ -68,14 +70,16 @@ def utility_text(utility: Mapping[str, float]) -> str | None:
 
 
 def reasons(cells: Iterable[Cell]) -> list[str]:
-    """Why cells have no verdict, each reason once."""
-    lines = [
-        f"{cell['method'].partition(':')[0]} on {cell['suspect']}: {cell['status']}: {cell['reason']}"
-        for cell in cells
-        if cell["status"] != "ok"
-    ]
-    return list(dict.fromkeys(lines))
+    """Why cells have no verdict, each reason once with its seeds."""
+    lines: dict[str, set[int]] = {}
+    for cell in cells:
+        if cell["status"] != "ok":
+            text = f"{cell['method'].partition(':')[0]} on {cell['suspect']}: {cell['status']}: {cell['reason']}"
+            lines.setdefault(text, set()).add(cell["seed"])
+    return [f"{text} (seed {', '.join(map(str, sorted(seeds)))})" for text, seeds in lines.items()]
 
 
-def _at(curve: list[float], tau: int) -> float:
-    return float(curve[min(tau, len(curve) - 1)])
+def _detected(cell: Cell, tau: int | None) -> int:
+    """Trials detected at tau, or at the cell's own."""
+    rate = cell["detection_rate"] if tau is None else cell["curve"][min(tau, len(cell["curve"]) - 1)]
+    return round(float(rate) * int(cell["n_trials"]))

@@ -26,7 +26,7 @@ def table1(document: Mapping[str, Any]) -> list[Table]:
         after: list[Entry] = [rate_entry([each for each in members if each["suspect"] == name]) for name in attacks]
         rows.append([method, rate_entry(own, 0), rate_entry(own, 4), wrong, *after])
     notes = [*_seeds(cells), "avg. error: wrong symbols a trial on the embedded model.", *reasons(cells)]
-    return [Table("Table 1: where the message is written", columns, rows, notes)]
+    return [Table(f"Table 1: where the message is written, {document['about']}", columns, rows, notes)]
 
 
 def table2(document: Mapping[str, Any]) -> list[Table]:
@@ -41,7 +41,14 @@ def table2(document: Mapping[str, Any]) -> list[Table]:
         rows.append([kind, suspect, *(_rate_or_status(each) for each in by_method)])
     taus = {cell["method"]: cell["tau"] for cell in judged(cells)}
     said = "; ".join(f"{method}: τ = {tau}" for method, tau in taus.items())
-    return [Table("Table 2: detection rate R(τ)", columns, rows, [*_seeds(cells), f"{said}.", *reasons(cells)])]
+    return [
+        Table(
+            f"Table 2: detection rate R(τ), {document['about']}",
+            columns,
+            rows,
+            [*_seeds(cells), f"{said}.", *reasons(cells)],
+        )
+    ]
 
 
 def table3(document: Mapping[str, Any]) -> list[Table]:
@@ -58,25 +65,29 @@ def table3(document: Mapping[str, Any]) -> list[Table]:
         rows.append([method, mean_entry(embed), mean_entry(extract), mean_entry(each), trials, _fall(document, method)])
     machines = sorted({_machine(run) for run in document["runs"]})
     notes = ["Mean over seeds with Student's interval, 95 %.", *(f"Measured on {machine}." for machine in machines)]
+    old = sum(cell["cached"] for cell in cells)
+    if old:
+        notes.append(
+            f"{old} of {len(cells)} cells were timed by an earlier run, perhaps beside others. "
+            "A fresh --output-dir times all of them."
+        )
     notes.append("utility fall: largest fall of any utility figure by embedding, over seeds.")
-    return [Table("Table 3: time", columns, rows, notes)]
+    return [Table(f"Table 3: time, {document['about']}", columns, rows, notes)]
 
 
 def figure2(document: Mapping[str, Any]) -> list[Table]:
     """The activation profile of each owner: the figures behind the paper's Fig. 2."""
-    profiles = {run["owner"]: run["profile"] for run in document["runs"] if run.get("profile")}
-    return [_profile_table(owner, profile) for owner, profile in profiles.items()]
+    profiles = [run["profile"] for run in document["runs"] if run.get("profile")]
+    return [_profile_table(document["about"], profiles[-1])] if profiles else []
 
 
 def figure3(document: Mapping[str, Any]) -> list[Table]:
     """R(τ) by τ of every suspect, one table a method: the figures behind the paper's Fig. 3."""
-    return [
-        _curves(method, cells)
-        for method, cells in group(judged(document["cells"]), lambda cell: cell["method"]).items()
-    ]
+    methods = group(judged(document["cells"]), lambda cell: str(cell["method"]))
+    return [_curves(f"{method}, {document['about']}", cells) for method, cells in methods.items()]
 
 
-def _curves(method: str, cells: Sequence[Cell]) -> Table:
+def _curves(title: str, cells: Sequence[Cell]) -> Table:
     n_symbols = max(len(cell["curve"]) - 1 for cell in cells)
     taus = [tau for tau in _TAUS if tau <= n_symbols]
     columns = [Column("model type", text=True), Column("experiment", text=True), *(Column(f"τ={tau}") for tau in taus)]
@@ -85,7 +96,7 @@ def _curves(method: str, cells: Sequence[Cell]) -> Table:
         [kind, suspect, *(rate_entry(members, tau) for tau in taus)]
         for (kind, suspect), members in sorted(suspects.items(), key=lambda item: _KINDS.index(item[0][0]))
     ]
-    return Table(f"Figure 3: R(τ) of {method}, {n_symbols} symbols a trial", columns, rows, _seeds(cells))
+    return Table(f"Figure 3: R(τ) of {title}; {n_symbols} symbols a trial", columns, rows, _seeds(cells))
 
 
 def _profile_table(owner: str, profile: Mapping[str, Any]) -> Table:

@@ -9,10 +9,11 @@ from amb.layouts.cells import Cell, interval_entry, kind_of, utility_text
 from amb.tables import Column, Entry, Table
 
 
-def tables(document: Mapping[str, Any]) -> list[Table]:
-    """One table a method."""
+def with_run_tables(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a run with a table for each method."""
     run, cells = document["run"], document["cells"]
-    return [_table(method, [cell for cell in cells if cell["method"] == method], run) for method in run["methods"]]
+    tables = [_table(method, [cell for cell in cells if cell["method"] == method], run) for method in run["methods"]]
+    return {**document, "tables": [table.to_json() for table in tables]}
 
 
 def _table(method: str, rows: Sequence[Cell], run: Mapping[str, Any]) -> Table:

@@ -11,7 +11,7 @@ from amb.plugins import near_names
 from amb.tables import Column, Entry, Table
 
 GROUPS: Final = ("suite", "owner", "method", "attack", "suspect", "kind", "seed", "tau", "sweep", "run")
-DEFAULT_GROUPS: Final = ("suite", "method", "suspect", "kind")
+DEFAULT_GROUPS: Final = ("suite", "owner", "method", "suspect", "kind")
 _FLAT: Final = (
     "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "seed", "status", "owned", "detection_rate",
     "interval_low", "interval_high", "tau", "bit_error_rate", "bound", "alpha", "margin", "n_trials", "n_negatives",
@@ -51,10 +51,10 @@ def flat(document: Mapping[str, Any]) -> list[Table]:
 
 def _figures(cells: Sequence[Cell]) -> list[Entry]:
     known = judged(cells)
-    n_seeds = len({cell["seed"] for cell in cells})
+    n_seeds = len({cell["seed"] for cell in known})
     if not known:
         statuses = " and ".join(sorted({cell["status"] for cell in cells}))
-        return [n_seeds, None, statuses, None, None, None, None]
+        return [len({cell["seed"] for cell in cells}), None, statuses, None, None, None, None]
     return [
         n_seeds,
         rate_entry(known),

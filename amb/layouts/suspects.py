@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from amb.layouts.cells import Cell, group, judged
+from amb.layouts.cells import Cell, group, judged, reasons
 from amb.statistics import aruc, auc, supported_fpr, tpr_at_fpr
 from amb.tables import Column, Entry, Table, estimate
 
@@ -15,13 +15,13 @@ FPRS: Final = (0.01, 0.05, 0.1, 0.2)
 def suspects(document: Mapping[str, Any]) -> list[Table]:
     """One row for each method and set of negatives; a suspect's rate is its mean over seeds."""
     rows: list[list[Entry]] = []
-    methods = group(judged(document["cells"]), lambda cell: (cell["suite"], cell["method"]))
-    for (_, method), cells in methods.items():
+    for method, cells in group(judged(document["cells"]), lambda cell: str(cell["method"])).items():
         for name, negatives in (("independent", _rates(cells, "negative", False)), ("all", _rates(cells, "negative"))):
             positives = _rates(cells, "positive")
             if positives and negatives and not (name == "all" and not _rates(cells, "negative", True)):
                 rows.append([method, name, *_figures(positives, negatives)])
-    return [_supported(rows)]
+    left_out = [f"Left out: {reason}" for reason in reasons(document["cells"])]
+    return [_supported(rows, f"Telling positive from negative suspects, {document['about']}", left_out)]
 
 
 _NOTES: Final = (
@@ -32,7 +32,7 @@ _NOTES: Final = (
 )
 
 
-def _supported(rows: list[list[Entry]]) -> Table:
+def _supported(rows: list[list[Entry]], title: str, notes: list[str]) -> Table:
     """The table without the rates that no row has negatives enough for; a note says how many they need."""
     columns = [Column("method", text=True), Column("negatives", text=True), Column("n pos."), Column("n neg.")]
     columns += [Column("AUC"), Column("ARUC"), Column("lowest FPR"), Column("TPR there")]
@@ -42,7 +42,7 @@ def _supported(rows: list[list[Entry]]) -> Table:
     missing = [f"Negatives needed for TPR at a fixed FPR: {', '.join(needs)}."] if needs else []
     columns += [Column(f"TPR at FPR {FPRS[at]:g}") for at in kept]
     rows = [[*row[:n_fixed], *(row[n_fixed + at] for at in kept)] for row in rows]
-    return Table("Telling positive from negative suspects", columns, rows, [*_NOTES, *missing])
+    return Table(title, columns, rows, [*_NOTES, *missing, *notes])
 
 
 def _figures(positives: Sequence[float], negatives: Sequence[float]) -> list[Entry]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -140,14 +142,14 @@ def test_a_dry_run_computes_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "amb", "run", "--method", "activemark", "--set", "steps=100000"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}
-    )
+    environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are born ignoring it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("amb-results/store/embed/.draft-*")) and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from there" in err

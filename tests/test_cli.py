@@ -144,7 +144,7 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "amb", "run", "--method", "activemark", "--set", "steps=100000"]
     environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are born ignoring it
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)  # noqa: PLW1509
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("amb-results/store/embed/.draft-*")) and time.monotonic() < deadline:
         time.sleep(0.2)

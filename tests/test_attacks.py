@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from torch import nn
 
 from amb.plugins import Manager
 from amb.testing import toy_context, toy_model
-from amb_attacks.finetuning import _factor
 
 
 def attack(manager: Manager, spec: str, folder: Path, **model: int):
@@ -73,13 +71,3 @@ def test_head_only_fine_tuning_leaves_the_encoder(manager: Manager, tmp_path: Pa
 def test_fine_tuning_starts_from_a_new_head(manager: Manager, tmp_path: Path) -> None:
     source, tuned = attack(manager, "finetune:epochs=1,batch=128,head_lr=1e-9,lr=0", tmp_path, n_classes=3)
     assert not torch.equal(source.heads["classification"].linear.weight, tuned.heads["classification"].linear.weight)
-
-
-def test_schedules_are_the_named_ones() -> None:
-    assert [_factor("constant", step, 10) for step in (0, 9)] == [1.0, 1.0]
-    assert [_factor("linear", step, 10) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
-    cosine = [_factor("cosine", step, 100) for step in range(101)]
-    assert cosine[9] == 1.0
-    assert cosine[0] == pytest.approx(0.1)
-    assert cosine[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
-    assert cosine[100] == pytest.approx(0.0)

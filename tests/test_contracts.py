@@ -22,6 +22,7 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "advtra": {"n_trajectories": 16, "n_classes": 3},
     "ipguard": {"n_points": 16, "k": 0.1},
+    "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""

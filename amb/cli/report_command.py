@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from amb.cli import options
+
 EPILOG = """
 \b
 Examples:
@@ -26,20 +28,12 @@ Layouts:
 
 
 @click.command(name="report", epilog=EPILOG)
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("amb-results"),
-    show_default=True,
-    help="Where the results lie.",
-)
+@options.output_dir
 @click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
 @click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
 @click.option("--layout", default="summary", show_default=True, help="Which tables; see below.")
 @click.option("--group-by", metavar="COLUMNS", help="Columns of the layout summary, such as method,kind.")
-@click.option(
-    "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
-)
+@options.format_
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 def command(
     output_dir: Path,

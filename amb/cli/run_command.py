@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from amb.cli import options
+
 if TYPE_CHECKING:
     from amb.engine import Run
     from amb.plan import Plan
@@ -47,19 +49,11 @@ What is finished stays in the output folder: the same command again reads it ins
 @click.option("--set", "params", multiple=True, metavar="KEY=VALUE", help="Parameter of the methods. Repeatable.")
 @click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("amb-results"),
-    show_default=True,
-    help="Store, runs and MLflow data.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
-)
+@options.output_dir
+@options.device
+@options.format_
 @click.option("--dry-run", is_flag=True, help="Print the cells that would be computed, compute nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+@options.quiet
 def command(
     methods: tuple[str, ...],
     attacks: tuple[str, ...],

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from amb.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -48,14 +50,8 @@ What is finished stays in the output folder: the same command goes on where it w
 
 @click.command(name="sweep", epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("amb-results"),
-    show_default=True,
-    help="Store, runs and MLflow data.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@options.output_dir
+@options.device
 @click.option(
     "-j",
     "--jobs",
@@ -68,8 +64,8 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.option("--limit", type=click.IntRange(1), help="The first N suites, methods and seeds, with every attack.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and how much of it is in the store; compute nothing.")
 @click.option("-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells.")
-@click.option("--format", "format_", default="table", show_default=True, help="A format of `amb report`.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+@options.format_
+@options.quiet
 def command(
     file: Path,
     output_dir: Path,

@@ -26,11 +26,24 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from amb.hookspecs import hookimpl
-    from amb.models import build_model, load_ref
+    from amb.models import build_model, edited, load_ref
     from amb.plugins import unknown_name
-    from amb.protocols import Access, Attack, Method, ModelLoader, Reporter, Role, Sibling, Suite
+    from amb.protocols import (
+        Access,
+        Attack,
+        Edit,
+        Forgery,
+        Independent,
+        Knows,
+        Method,
+        ModelLoader,
+        Reporter,
+        Role,
+        Sibling,
+        Suite,
+    )
     from amb.records import Cell, CellResult, Embedding, Evidence, Key, ModelFacts, Verdict
-    from amb.vision import Backbone, SuspectView, VisionModel
+    from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
 
 _HOME = {
     "amb.checkpoint": ("load_model", "read_card", "save_model"),
@@ -48,11 +61,24 @@ _HOME = {
         "UnknownNameError",
     ),
     "amb.hookspecs": ("hookimpl",),
-    "amb.models": ("build_model", "load_ref"),
+    "amb.models": ("build_model", "edited", "load_ref"),
     "amb.plugins": ("unknown_name",),
-    "amb.protocols": ("Access", "Attack", "Method", "ModelLoader", "Reporter", "Role", "Sibling", "Suite"),
+    "amb.protocols": (
+        "Access",
+        "Attack",
+        "Edit",
+        "Forgery",
+        "Independent",
+        "Knows",
+        "Method",
+        "ModelLoader",
+        "Reporter",
+        "Role",
+        "Sibling",
+        "Suite",
+    ),
     "amb.records": ("Cell", "CellResult", "Embedding", "Evidence", "Key", "ModelFacts", "Verdict"),
-    "amb.vision": ("Backbone", "SuspectView", "VisionModel"),
+    "amb.vision": ("Affine", "Backbone", "BlockParts", "SuspectView", "VisionModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

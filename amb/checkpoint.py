@@ -94,14 +94,17 @@ def _stored_form(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _assemble(card: Card, build: Build) -> VisionModel:
-    from amb.vision import VisionModel, build_heads
+    from torch import nn
+
+    from amb.vision import build_heads
 
     bare = build(card.architecture)
     try:
         heads = build_heads(bare.backbone.dim, card.heads)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The card names a head that amb cannot build: {error}.") from None
-    return VisionModel(bare.ref, bare.architecture, bare.backbone, heads)
+    bare.heads = nn.ModuleDict(heads)
+    return bare
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

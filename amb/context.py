@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amb.errors import AccessError
 from amb.progress import Progress, Silent
-from amb.protocols import Role
+from amb.protocols import Method, Role
 
 if TYPE_CHECKING:
     import torch
 
     from amb.data import Split
+    from amb.records import Key
+    from amb.vision import VisionModel
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class Context:
     device: str = "cpu"
     """A torch device: `cpu`, `cuda`, `cuda:1`."""
     progress: Progress = field(default_factory=Silent)
+    base: Callable[[], VisionModel] | None = field(default=None, repr=False)
+    """Loads the public model that the protected one was made from: the owner's model before it was marked."""
+    method: Method | None = None
+    """The method under judgement, for attacks that know it (`Attack.knows`)."""
+    key: Key | None = field(default=None, repr=False)
+    """The owner's key, for attacks that know it."""
+    notes: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What is worth reporting of the work, as JSON; see `note`."""
+
+    def note(self, **facts: Any) -> None:
+        """Report small JSON values with the result: what an attack found, how far it got. Nothing secret."""
+        self.notes.update(facts)
 
     def split(self, role: Role) -> Split:
         """The images of a role; raises AccessError where this component may not see them."""

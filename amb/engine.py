@@ -13,6 +13,7 @@ from amb.plugins import Manager
 from amb.progress import Progress
 from amb.records import CellResult, Evidence
 from amb.steps import Job, Outcome
+from amb.worth import share_lost
 
 
 @dataclass
@@ -56,6 +57,8 @@ class Reading:
 
     result: CellResult
     evidence: Evidence | None
+    others: Sequence[Reading] = ()
+    """A forged key's readings on other innocent models, on which its verdict rests."""
 
 
 class Engine:
@@ -95,12 +98,16 @@ class Engine:
                 self._finish(index, Reading(CellResult(cell, outcome.status, reason=outcome.reason), None), [])
             return
         self.run.embeddings.append(dict(outcome.facts))
+        kept = outcome.facts["utility_after"]
         negatives = [self._read(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"]
         for reading in negatives:
             self._finish(index, reading, [other for other in negatives if other is not reading])
         for at, suspect in enumerate(self.plan.suspects):
-            if suspect.kind == "positive":
-                self._finish(index, self._read(index, at), negatives)
+            if suspect.kind == "forged":
+                reading = self._read(index, at)
+                self._finish(index, reading, reading.others)
+            elif suspect.kind == "positive":
+                self._finish(index, self._gated(self._read(index, at), kept), negatives)
 
     def _read(self, method: int, at: int) -> Reading:
         """Measure one suspect; the verdict comes later."""
@@ -110,7 +117,15 @@ class Engine:
         outcome = self._do(Job("measure", method, at))
         if outcome.status != "ok":
             return Reading(CellResult(cell, outcome.status, reason=outcome.reason), None)
-        return Reading(CellResult(cell, "ok", **outcome.facts), Evidence.load(outcome.facts["evidence"]))
+        facts = dict(outcome.facts)
+        others = [Reading(CellResult(cell, "ok"), Evidence.load(path)) for path in facts.pop("others", [])]
+        return Reading(CellResult(cell, "ok", **facts), Evidence.load(facts["evidence"]), others)
+
+    def _gated(self, reading: Reading, kept: Mapping[str, float]) -> Reading:
+        """With the share of utility that the attacks took, and whether that is more than the suite tolerates."""
+        lost = share_lost(kept, reading.result.utility)
+        destroyed = lost is not None and lost > self.plan.suite.tolerance
+        return replace(reading, result=replace(reading.result, utility_lost=lost, destroyed=destroyed))
 
     def _finish(self, method: int, reading: Reading, negatives: Sequence[Reading]) -> None:
         """Decide, record and tell the observers."""

@@ -14,7 +14,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from amb.engine import Run
-    from amb.protocols import Attack, Method, ModelLoader, Reporter, Suite
+    from amb.protocols import Attack, Edit, Method, ModelLoader, Reporter, Suite
     from amb.records import Cell, CellResult
 
 hookspec = pluggy.HookspecMarker("amb")
@@ -32,6 +32,11 @@ def amb_register_methods() -> Sequence[type[Method]]:  # type: ignore[empty-body
 @hookspec
 def amb_register_attacks() -> Sequence[type[Attack]]:  # type: ignore[empty-body]
     """Return the attacks of this plugin."""
+
+
+@hookspec
+def amb_register_edits() -> Sequence[type[Edit]]:  # type: ignore[empty-body]
+    """Return the changes of structure that this plugin's attacks write on a model's card."""
 
 
 @hookspec

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from amb.errors import CheckpointError
+from amb.errors import BadParamsError, CheckpointError
 from amb.plugins import manager
+from amb.protocols import Edit
 
 if TYPE_CHECKING:
     from amb.vision import VisionModel
@@ -27,10 +28,46 @@ def digest_ref(ref: str) -> str:
 
 
 def build_model(architecture: Mapping[str, Any]) -> VisionModel:
-    """The untrained network of an architecture's JSON. Raises CheckpointError, UnknownNameError."""
+    """The untrained network of an architecture's JSON, its edits replayed. Raises CheckpointError, UnknownNameError."""
     loaders = manager().registry.loaders
     name = architecture.get("loader")
     if name not in loaders.classes:
         known = ", ".join(sorted(loaders.classes))
         raise CheckpointError(f"The card names the loader '{name}', which is not installed. Installed: {known}.")
-    return loaders.classes[name]().build(architecture)
+    bare = {key: value for key, value in architecture.items() if key != "edits"}
+    model = loaders.classes[name]().build(bare)
+    for written in architecture.get("edits", []):
+        edit = _read_edit(written)
+        try:
+            _edit(model, edit)
+        except (NotImplementedError, ValueError, RuntimeError, IndexError) as error:
+            raise CheckpointError(
+                f"The card's edit {edit.name} does not fit its network {model.ref}: {error}."
+            ) from None
+    return model
+
+
+def edited(model: VisionModel, edit: Edit, ref: str | None = None) -> VisionModel:
+    """A copy of the model, edited, whose card says so. Raises NotImplementedError where its network has no such form."""
+    twin = model.copy(ref)
+    _edit(twin, edit)
+    return twin
+
+
+def _edit(model: VisionModel, edit: Edit) -> None:
+    edit.apply(model)
+    written = {"name": edit.name, "parameters": edit.model_dump(mode="json")}
+    model.architecture = {**model.architecture, "edits": [*model.architecture.get("edits", []), written]}
+
+
+def _read_edit(written: Any) -> Edit:
+    """An edit as a card has it; what is not a registered edit with valid parameters is refused."""
+    edits = manager().registry.edits
+    try:
+        name, params = written["name"], dict(written["parameters"])
+        return edits.classes[name].create(params)
+    except (KeyError, TypeError, ValueError, BadParamsError) as error:
+        known = ", ".join(sorted(edits.classes)) or "none"
+        raise CheckpointError(
+            f"The card has an edit that cannot be replayed ({error}). Installed edits: {known}."
+        ) from None

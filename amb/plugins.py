@@ -14,7 +14,7 @@ import pluggy
 from amb import hookspecs
 from amb.component import Component
 from amb.errors import PluginError, UnknownNameError
-from amb.protocols import Attack, Method, ModelLoader, Reporter, Suite
+from amb.protocols import Attack, Edit, Method, ModelLoader, Reporter, Suite
 from amb.spec import Spec, parse_chain, parse_spec
 
 ENTRY_POINT_GROUP = "amb"
@@ -94,6 +94,7 @@ class Registry:
     def __init__(self) -> None:
         self.methods: Kind[Method] = Kind("method", "methods")
         self.attacks: Kind[Attack] = Kind("attack", "attacks")
+        self.edits: Kind[Edit] = Kind("edit", "edits")
         self.suites: Kind[Suite] = Kind("suite", "suites")
         self.loaders: Kind[ModelLoader] = Kind("model loader", "models")
         self.reporters: dict[str, type[Reporter]] = {}
@@ -176,6 +177,7 @@ class Manager:
         for hook, kind in (
             ("amb_register_methods", registry.methods),
             ("amb_register_attacks", registry.attacks),
+            ("amb_register_edits", registry.edits),
             ("amb_register_suites", registry.suites),
             ("amb_register_models", registry.loaders),
         ):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 from amb.component import Component
 
 if TYPE_CHECKING:
+    import torch
+
     from amb.context import Context
     from amb.data import Split
     from amb.records import Embedding, Evidence, Key, ModelFacts
@@ -21,6 +23,9 @@ ACCESS_LEVELS: Final[tuple[Access, ...]] = get_args(Access)
 
 Role = Literal["owner", "attacker", "trigger", "test"]
 """The splits of a suite: the owner's data, the attacker's, the images a key is read on, the judge's."""
+
+Knows = Literal["model", "method", "key"]
+"""What an attacker has beside his own images: the model alone, the method that marked it, or the owner's key too."""
 
 Protected = Literal["encoder", "classifier"]
 """What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
@@ -55,19 +60,99 @@ class Method(Component, ABC):
     def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
         """Read the key on a suspect. Leaves the suspect as it was."""
 
+    # What adaptive attacks and forgeries need to know of a method. Both verbs are optional.
+
+    forgeries: ClassVar[Mapping[str, str]] = {}
+    """What a dishonest claimant can make up so that an innocent model verifies, each with a sentence on how."""
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: Context) -> Key:
+        """A key, made up after the fact, that reads on `model` as it is. `what` is one of `forgeries`.
+
+        `budget` bounds the work: training steps, or tries for each trial, as the sentence in `forgeries` says.
+        The claimant's images are the owner and trigger splits of `ctx`; `ctx.key` is the honest key where he has one.
+        """
+        raise NotImplementedError
+
+    unlearnable: ClassVar[bool] = False
+    """Whether `agreement` is implemented."""
+
+    def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> torch.Tensor:
+        """How well the key reads on a model, differentiable in the model's weights; a scalar that falls as it reads worse.
+
+        The mean log-likelihood of a symbol, each floored at chance, over `n` trials drawn with `drawn`. What an attacker
+        minimises who trains against the key.
+        """
+        raise NotImplementedError
+
 
 class Attack(Component, ABC):
     """Something that a thief does to a model, or that befalls it."""
 
     kind: ClassVar[str] = "attack"
+    strength_parameter: ClassVar[str | None] = None
+    """The parameter whose 0 leaves the model's features as they were, where there is one."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules of optional packages that it imports; they come with the extra `attacks`."""
+
+    @property
+    def knows(self) -> Knows:
+        """What the attacker has: `method` puts `ctx.method` there, `key` puts `ctx.key` there as well."""
+        return "model"
 
     def skip(self, model: VisionModel) -> str | None:
         """Why this attack does not apply to such a model; None where it does."""
         return None
 
+    def skip_method(self, method: Method) -> str | None:
+        """Why this attack does not apply to what such a method protects; None where it does."""
+        return None
+
     @abstractmethod
     def apply(self, model: VisionModel, ctx: Context) -> VisionModel:
         """Return the attacked model; never change `model` itself."""
+
+
+class Forgery(Attack):
+    """An attack on the verification, not on the model: a key made up so that an innocent model verifies.
+
+    It stands at the end of a chain. Its suspects are the suite's innocent models, and a claim on one is a false claim.
+    """
+
+    @property
+    def knows(self) -> Knows:
+        """The method, whose keys it forges."""
+        return "method"
+
+    def apply(self, model: VisionModel, ctx: Context) -> VisionModel:
+        """The model stays as it is."""
+        return model.copy()
+
+    @abstractmethod
+    def forge(self, model: VisionModel, ctx: Context) -> Key:
+        """The forged key. Leaves `model` as it is; the method is `ctx.method`."""
+
+
+class Edit(Component, ABC):
+    """A change of a network's structure that its card carries, so that the network can be built again.
+
+    `amb.edited(model, edit)` applies it to a copy and writes it down; `build_model` replays it on the untrained network.
+    A card may come from a stranger: declare parameters with bounds, and nothing that names a file or an address.
+    """
+
+    kind: ClassVar[str] = "edit"
+
+    @abstractmethod
+    def apply(self, model: VisionModel) -> None:
+        """Change the model in place: its backbone, filters or answers, never its heads. Needs no data, draws nothing."""
+
+
+@dataclass(frozen=True)
+class Independent:
+    """An innocent model that has nothing to do with the owner's."""
+
+    ref: str
+    group: str
+    """Class of negatives: `random-init`, `other-family`, `registers`, `other-seed`, `other-data`, ... (docs/concepts)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +162,10 @@ class Sibling:
     name: str
     attack: str
     """Spec of what was done to the unmarked model; `none` for the model itself."""
+    group: str = "sibling"
+    """Class of negatives: `unmarked`, `unmarked-finetuned`, `unmarked-pruned`, `unmarked-distilled`, `other-key`."""
+    ref: str | None = None
+    """Reference of a model that was made of the unmarked one beforehand; None for the unmarked model itself."""
 
 
 class Suite(Component, ABC):
@@ -89,12 +178,21 @@ class Suite(Component, ABC):
         """Reference of the model to protect, such as `tiny/owner`."""
 
     @abstractmethod
-    def independents(self) -> Sequence[str]:
-        """References of models that have nothing to do with the owner's."""
+    def independents(self) -> Sequence[Independent]:
+        """Models that have nothing to do with the owner's, each with its class."""
 
     @abstractmethod
     def siblings(self) -> Sequence[Sibling]:
         """Negatives that come from the same unmarked source: the hardest to tell apart."""
+
+    @property
+    def tolerance(self) -> float:
+        """Share of its utility that an attacked model may lose; one that lost more counts as destroyed."""
+        return 0.1
+
+    def perturbations(self) -> Sequence[str]:
+        """Specs of cheap attacks that make further negatives of the innocent models, `{}` standing for a number."""
+        return ()
 
     @abstractmethod
     def split(self, role: Role) -> Split:

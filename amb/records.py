@@ -14,9 +14,11 @@ from amb.errors import StoreError
 if TYPE_CHECKING:
     import numpy as np
 
+    from amb.protocols import Access
     from amb.vision import VisionModel
 
-Kind = Literal["positive", "negative"]
+Kind = Literal["positive", "negative", "forged"]
+"""`forged`: an innocent model read with a key that was made up for it."""
 Status = Literal["ok", "skipped", "failed"]
 
 
@@ -34,6 +36,8 @@ class ModelFacts(NamedTuple):
     """Length of the output embedding."""
     n_classes: int | None
     """Classes of its classification head; None where it has none."""
+    answers: Access = "weights"
+    """The most that a verifier is told of it."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,10 @@ class Cell:
     sibling: bool
     """A negative that comes from the owner's own, unmarked model."""
     seed: int
+    source: str = ""
+    """Reference of the model that the suspect was made from, or `embedded`; suspects of one source are not independent."""
+    group: str = ""
+    """Class of a negative, or the families of attacks that made a positive."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,12 @@ class CellResult:
     """Why a cell was skipped or failed."""
     verdict: Verdict | None = None
     utility: Mapping[str, float] = field(default_factory=dict)
+    utility_lost: float | None = None
+    """Share of the protected model's utility that a positive suspect has lost."""
+    destroyed: bool = False
+    """It lost more than the suite tolerates, so it counts neither for nor against robustness."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What the attacks report of their work, by attack."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """`embed`, `attack`, `extract`, as measured when they were computed."""
     peak_memory_mib: float | None = None
@@ -205,6 +219,9 @@ class CellResult:
             "reason": self.reason,
             **verdict,
             "utility": dict(self.utility),
+            "utility_lost": self.utility_lost,
+            "destroyed": self.destroyed,
+            "report": dict(self.report),
             "seconds": dict(self.seconds),
             "peak_memory_mib": self.peak_memory_mib,
             "digests": dict(self.digests),

@@ -7,10 +7,10 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from amb import __version__
 from amb.context import Context
@@ -19,7 +19,7 @@ from amb.measure import measure
 from amb.models import build_model, digest_ref, load_ref
 from amb.plan import EMBEDDED, Plan, Suspect
 from amb.progress import Progress
-from amb.protocols import Attack, Method, Role
+from amb.protocols import ACCESS_LEVELS, Attack, Forgery, Method, Role
 from amb.records import Key, ModelFacts, Status
 from amb.store import Entry, Store
 
@@ -70,6 +70,18 @@ class Handle:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A key with which somebody claims a model, by its digest."""
+
+    digest: str
+    load: Callable[[], Key]
+    seconds: float
+    """What making it took."""
+    report: Mapping[str, Any]
+    """What is said of its making."""
+
+
+@dataclass(frozen=True)
 class Embedded:
     """What the other steps need of an embedding."""
 
@@ -77,8 +89,18 @@ class Embedded:
     source: Handle
     """The owner's model as it was before."""
     model: Handle
-    load_key: Callable[[], Key]
+    claim: Claim
     entry: Entry
+
+
+@dataclass(frozen=True)
+class Made:
+    """A suspect as attacks have left it, and what they took."""
+
+    model: Handle
+    seconds: float = 0.0
+    peak: float = 0.0
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 class Skipped(Exception):  # noqa: N818 (not an error)
@@ -134,7 +156,7 @@ class Steps:
         entry = self._step("embed", inputs, partial(self._make_embedding, method, owner))
         marked = entry.facts["model"] != owner.digest  # a fingerprint returns the owner's model as it came
         model = self._stored(entry, f"{self.plan.owner}+{method.name}") if marked else owner
-        return Embedded(method, owner, model, cache(partial(Key.load, entry.folder / "key.safetensors")), entry)
+        return Embedded(method, owner, model, _claim(entry), entry)
 
     def _make_embedding(self, method: Method, owner: Handle, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
@@ -197,59 +219,121 @@ class Steps:
         embedded = self._embed(method)
         if suspect.sibling and embedded.model.digest == embedded.source.digest:
             raise Skipped("the method left the owner's model as it was, so this is a copy of the protected model")
-        model = embedded.model if suspect.source == EMBEDDED else self._protected(method, suspect.source)
-        attack_seconds, attack_peak = 0.0, 0.0
-        for attack in suspect.attacks:
-            entry = self._attack(model, attack)
-            model = self._stored(entry, suspect.name)
-            attack_seconds += entry.facts["seconds"]
-            attack_peak = max(attack_peak, entry.facts["peak_memory_mib"])
-        self._skip_unless_it_applies(method, model, embedded.load_key)
-        reading = self._extract(embedded, model)
-        key = embedded.entry.facts
-        return {
+        made = self._make_suspect(embedded, suspect)
+        claim = self._forge(embedded, made.model, suspect) if suspect.kind == "forged" else embedded.claim
+        self._skip_unless_it_applies(method, made.model, claim)
+        reading = self._extract(method, claim, made.model)
+        seconds = {"embed": claim.seconds, "attack": round(made.seconds, 4), "extract": reading.facts["seconds"]}
+        facts = {
             "cached": reading.cached,
-            "utility": self._utility(model).facts["utility"],
-            "seconds": {
-                "embed": key["seconds"],
-                "attack": round(attack_seconds, 4),
-                "extract": reading.facts["seconds"],
-            },
-            "peak_memory_mib": max(attack_peak, reading.facts["peak_memory_mib"]),
-            "digests": {"model": model.digest, "key": key["key"], "evidence": reading.digest},
+            "utility": self._utility(made.model).facts["utility"],
+            "seconds": seconds,
+            "peak_memory_mib": max(made.peak, reading.facts["peak_memory_mib"]),
+            "digests": {"model": made.model.digest, "key": claim.digest, "evidence": reading.digest},
+            "report": {**made.report, **claim.report},
             "evidence": reading.folder / "evidence.npz",
         }
+        return facts | ({"others": self._others(method, claim, suspect)} if suspect.kind == "forged" else {})
 
-    def _attack(self, source: Handle, attack: Attack) -> Entry:
-        inputs = {"source": source.digest, "attack": attack.definition(), "seed": self.plan.seed}
-        entry = self._step("model", inputs, partial(self._make_attacked, source, attack))
+    def _make_suspect(self, embedded: Embedded, suspect: Suspect) -> Made:
+        """What the chain of attacks makes of the suspect's source."""
+        at_source = suspect.source == EMBEDDED
+        made = Made(embedded.model if at_source else self._protected(embedded.method, suspect.source))
+        for attack in suspect.attacks:
+            if reason := attack.skip_method(embedded.method):
+                raise Skipped(reason)
+            if not isinstance(attack, Forgery):
+                made = self._attacked(embedded, made, attack, suspect.name)
+        return made
+
+    def _attacked(self, embedded: Embedded, made: Made, attack: Attack, name: str) -> Made:
+        inputs = {"source": made.model.digest, **self._inputs(embedded, attack)}
+        entry = self._step("model", inputs, partial(self._make_attacked, embedded, made.model, attack))
         if reason := entry.facts.get("skipped"):
             raise Skipped(reason)
-        return entry
+        report = {attack.canonical(): entry.facts["report"]} if entry.facts.get("report") else {}
+        return Made(
+            self._stored(entry, name),
+            made.seconds + entry.facts["seconds"],
+            max(made.peak, entry.facts["peak_memory_mib"]),
+            made.report | report,
+        )
 
-    def _make_attacked(self, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
+    def _inputs(self, embedded: Embedded, attack: Attack) -> dict[str, Any]:
+        """What an attack's result depends on beside the model: itself, the seed, and what the attacker knows."""
+        knows: dict[str, Any] = {"base": embedded.source.digest}
+        if attack.knows != "model":
+            knows["method"] = embedded.method.definition()
+        if attack.knows == "key":
+            knows["key"] = embedded.claim.digest
+        return {"attack": attack.definition(), "knows": knows, "seed": self.plan.seed}
+
+    def _make_attacked(self, embedded: Embedded, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
 
         model = self._load(source)
         if reason := attack.skip(model):
             return {"skipped": reason}
-        with self._context("attack", attack.canonical()) as ctx, measure(self.plan.device) as spent:
+        with self._attackers(embedded, attack) as ctx, measure(self.plan.device) as spent:
             attacked = attack.apply(model, ctx)
         card = save_model(attacked, folder / "model")
-        return {"model": card.digest, "seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
+        cost = {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
+        return {"model": card.digest, "report": ctx.notes, **cost}
 
-    def _extract(self, embedded: Embedded, model: Handle) -> Entry:
-        inputs = {
-            "key": embedded.entry.facts["key"],
-            "model": model.digest,
-            "method": embedded.method.definition(),
-        }
-        return self._step("evidence", {**inputs, "seed": self.plan.seed}, partial(self._make_evidence, embedded, model))
+    @contextmanager
+    def _attackers(self, embedded: Embedded, attack: Attack) -> Iterator[Context]:
+        """The attacker's context, with as much of the owner's secrets as the attack declares that he has."""
+        with self._context("attack", attack.canonical()) as ctx:
+            yield replace(
+                ctx,
+                base=partial(self._load, embedded.source),
+                method=embedded.method if attack.knows != "model" else None,
+                key=embedded.claim.load() if attack.knows == "key" else None,
+            )
 
-    def _make_evidence(self, embedded: Embedded, handle: Handle, folder: Path) -> dict[str, Any]:
+    # A key made up after the fact
+
+    def _forge(self, embedded: Embedded, model: Handle, suspect: Suspect) -> Claim:
+        """The key that the suspect's forgery makes for an innocent model."""
+        forgery = suspect.attacks[-1]
+        self._skip_unless_it_applies(embedded.method, model)
+        inputs = {"innocent": model.digest, **self._inputs(embedded, forgery)}
+        entry = self._step("forgery", inputs, partial(self._make_forgery, embedded, model, forgery))
+        if reason := entry.facts.get("skipped"):
+            raise Skipped(reason)
+        return _claim(entry, {forgery.canonical(): entry.facts["report"]})
+
+    def _make_forgery(self, embedded: Embedded, handle: Handle, forgery: Attack, folder: Path) -> dict[str, Any]:
+        model = self._load(handle)
+        facts = self._facts(handle)
+        known = embedded.claim.load() if forgery.knows == "key" else None
+        if reason := forgery.skip(model) or embedded.method.skip(facts, known):
+            return {"skipped": reason}
+        with self._attackers(embedded, forgery) as ctx, measure(self.plan.device) as spent:
+            key = cast(Forgery, forgery).forge(model, ctx)
+        key.save(folder / "key.safetensors")
+        return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}
+
+    def _others(self, method: Method, claim: Claim, suspect: Suspect) -> list[Path]:
+        """Evidence of the forged key on the other independent models, on which the verdict then rests."""
+        found = []
+        for other in self.plan.suspects:
+            if other.kind == "negative" and not other.sibling and not other.attacks and other.source != suspect.source:
+                model = self._protected(method, other.source)
+                if method.skip(self._facts(model), claim.load()) is None:
+                    found.append(self._extract(method, claim, model).folder / "evidence.npz")
+        return found
+
+    # Reading
+
+    def _extract(self, method: Method, claim: Claim, model: Handle) -> Entry:
+        inputs = {"key": claim.digest, "model": model.digest, "method": method.definition(), "seed": self.plan.seed}
+        return self._step("evidence", inputs, partial(self._make_evidence, method, claim, model))
+
+    def _make_evidence(self, method: Method, claim: Claim, handle: Handle, folder: Path) -> dict[str, Any]:
         from amb.vision import SuspectView
 
-        method, key = embedded.method, embedded.load_key()
+        key = claim.load()
         view = SuspectView(self._load(handle), method.access)
         with self._context("extract", method.canonical()) as ctx, measure(self.plan.device) as spent:
             evidence = method.extract(view, key, ctx)
@@ -257,9 +341,12 @@ class Steps:
         (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
         return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}
 
-    def _skip_unless_it_applies(self, method: Method, model: Handle, load_key: Callable[[], Key] | None = None) -> None:
+    def _skip_unless_it_applies(self, method: Method, model: Handle, claim: Claim | None = None) -> None:
         """Ask the method by the model's sizes, which are kept, so that a finished run loads no model."""
-        if reason := method.skip(self._facts(model), load_key() if load_key else None):
+        facts = self._facts(model)
+        if claim and ACCESS_LEVELS.index(method.access) > ACCESS_LEVELS.index(facts.answers):
+            raise Skipped(f"{model.ref} answers with {facts.answers} alone; {method.name} needs {method.access}")
+        if reason := method.skip(facts, claim.load() if claim else None):
             raise Skipped(reason)
 
     def _facts(self, model: Handle) -> ModelFacts:
@@ -332,6 +419,11 @@ class Steps:
         names = (seed, step, self.plan.suite.canonical(), *axes)
         with tempfile.TemporaryDirectory(prefix="amb-", ignore_cleanup_errors=True) as folder:
             yield Context(names, splits, Path(folder), self.plan.device, self.progress)
+
+
+def _claim(entry: Entry, report: Mapping[str, Any] | None = None) -> Claim:
+    load = cache(partial(Key.load, entry.folder / "key.safetensors"))
+    return Claim(entry.facts["key"], load, entry.facts["seconds"], report or {})
 
 
 def describe(plan: Plan, job: Job) -> str:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Final, TypeVar
 
 from amb.errors import BadParamsError
-from amb.plan import Plan, make_plan
+from amb.plan import Plan, make_plan, n_suspects
 from amb.plugins import Registry
 
 T = TypeVar("T", str, int)
@@ -29,10 +29,13 @@ class Sweep:
     """Reference of a model to protect instead of the suite's owner."""
     tau: int | None = None
     alpha: float = 0.05
+    negatives: int = 0
+    """Further negatives, made of the suite's innocent models."""
 
     def n_cells(self, registry: Registry) -> int:
         """How many cells it has, counted without making them."""
-        suspects = sum(n_negatives(registry, suite) + 1 + len(set(self.attacks) - {"none"}) for suite in self.suites)
+        made = [registry.suite(suite) for suite in self.suites]
+        suspects = sum(n_suspects(registry, suite, self.attacks, self.negatives) for suite in made)
         return suspects * len(self.methods) * len(self.seeds)
 
     def limited(self, n: int) -> Sweep:
@@ -69,16 +72,11 @@ class Sweep:
                 tau=self.tau,
                 alpha=self.alpha,
                 device=device,
+                negatives=self.negatives,
             )
             for suite in self.suites
             for seed in self.seeds
         ]
-
-
-def n_negatives(registry: Registry, suite: str) -> int:
-    """Innocent models that a suite brings to every method."""
-    made = registry.suite(suite)
-    return len(made.independents()) + len(made.siblings())
 
 
 def _parse_filters(filters: Iterable[str]) -> dict[str, list[str]]:

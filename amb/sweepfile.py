@@ -13,12 +13,14 @@ from typing import Any, Final
 
 from amb.component import Component, value_text
 from amb.errors import UsageError
+from amb.plan import MOST_NEGATIVES, is_forgery, n_claimed, n_suspects
 from amb.plugins import Kind, Registry, near_names
+from amb.protocols import Suite
 from amb.spec import SPEC_VALUE, parse_chain, parse_spec
-from amb.sweep import Sweep, n_negatives
+from amb.sweep import Sweep
 from amb.yamlfile import Problem, Value, read_yaml
 
-KEYS: Final = ("include", "name", "suites", "model", "methods", "attacks", "seeds", "tau", "alpha")
+KEYS: Final = ("include", "name", "suites", "model", "methods", "attacks", "seeds", "tau", "alpha", "negatives")
 MOST_CELLS: Final = 10_000_000
 """Nobody means more, and their names alone would fill the memory."""
 MOST_SPELLED: Final = 20_000
@@ -80,6 +82,10 @@ class Entry:
         """How many chains its links span."""
         return prod(link.n for link in self.links)
 
+    def forges(self, registry: Registry) -> bool:
+        """Whether its chains end in a forgery."""
+        return is_forgery(registry, next(self.specs()))
+
     def specs(self) -> Iterator[str]:
         """Every chain that the axes of the links span."""
         return ("+".join(chain) for chain in product(*(list(link.specs()) for link in self.links)))
@@ -111,10 +117,13 @@ class _Checker:
         alpha = self._scalar(
             values, "alpha", 0.05, lambda it: _is(it, float) and 0 < it < 1, "a number between 0 and 1"
         )
-        if self.problems or self._too_many(suites, methods, attacks, seeds):
+        negatives = self._scalar(
+            values, "negatives", 0, lambda it: _is(it, int) and 0 <= it <= MOST_NEGATIVES, "a whole number, 0 to 100000"
+        )
+        if self.problems or self._too_many(suites, methods, attacks, seeds, negatives):
             return None
         spelled = [self._spell(entries, kind) for entries, kind in ((methods, "methods"), (attacks, "attacks"))]
-        return Sweep(name, tuple(suites), spelled[0], spelled[1], tuple(seeds), model, tau, alpha)
+        return Sweep(name, tuple(suites), spelled[0], spelled[1], tuple(seeds), model, tau, alpha, negatives)
 
     # Plain lists
 
@@ -238,13 +247,20 @@ class _Checker:
 
     # The product
 
-    def _too_many(self, suites: list[str], methods: list[Entry], attacks: list[Entry], seeds: list[int]) -> bool:
-        n_attacks = sum(entry.n for entry in attacks)
-        suspects = sum(n_negatives(self.registry, suite) + 1 + n_attacks for suite in suites)
+    def _too_many(
+        self, suites: list[str], methods: list[Entry], attacks: list[Entry], seeds: list[int], negatives: int
+    ) -> bool:
+        suspects = sum(self._n_suspects(self.registry.suite(suite), attacks, negatives) for suite in suites)
         n = suspects * sum(entry.n for entry in methods) * len(seeds)
         if n > MOST_CELLS:
             self.problems.append(Problem(self.file, 1, f"asks for {n:,} cells; more than {MOST_CELLS:,} are refused."))
         return n > MOST_CELLS
+
+    def _n_suspects(self, suite: Suite, attacks: list[Entry], negatives: int) -> int:
+        """Suspects for each method, counted without spelling the axes out."""
+        of_each = [n_claimed(suite) if entry.forges(self.registry) else 1 for entry in attacks]
+        n_attacked = sum(entry.n * n for entry, n in zip(attacks, of_each, strict=True))
+        return n_suspects(self.registry, suite, (), negatives) + n_attacked
 
     def _spell(self, entries: list[Entry], key: str) -> tuple[str, ...]:
         """Every spec of the entries; two that name the same component are a mistake."""

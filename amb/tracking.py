@@ -110,6 +110,7 @@ def cell_metrics(result: CellResult) -> dict[str, float]:
     figures: dict[str, float | None] = {
         **{f"{name}_seconds": value for name, value in result.seconds.items()},
         **{f"utility/{name}": value for name, value in result.utility.items()},
+        "utility_lost": result.utility_lost,
         "peak_memory_mib": result.peak_memory_mib,
         "cached": float(result.cached),
     }
@@ -187,7 +188,9 @@ def _cell_tags(run: Run, result: CellResult) -> dict[str, str]:
         _PROCESS: _this_process(),
         **_sweep_tag(run),
         "kind": result.cell.kind,
+        "group": result.cell.group,
         "sibling": str(result.cell.sibling).lower(),
+        "destroyed": str(result.destroyed).lower(),
         "suspect": result.cell.suspect,
         "status": result.status,
         **{f"digest.{name}": digest for name, digest in result.digests.items()},

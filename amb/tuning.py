@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amb.data import shuffled
-from amb.errors import BadParamsError
+from amb.errors import BadParamsError, NoHeadError
 from amb.heads import HEADS
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 Shape = Literal["constant", "cosine", "linear"]
 """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
 Task = Literal["classification", "segmentation"]
+Head = Literal["new", "keep"]
+"""Whether to start from an untrained head, or from the model's own."""
+Perturb = Callable[["VisionModel", Tensor, Tensor], Tensor]
+"""From the model as it is now, images and their targets to the images that it is trained on."""
 
 _WARM_UP: Final = 0.1  # share of the steps, for the cosine schedule
 
@@ -48,7 +54,7 @@ class Schedule:
         if self.shape == "constant":
             return 1.0
         if self.shape == "linear":
-            return 1 - step / n_steps
+            return 1 - step / max(1, n_steps)
         warm_up = max(1, round(_WARM_UP * n_steps))
         if step < warm_up:
             return (step + 1) / warm_up
@@ -56,17 +62,43 @@ class Schedule:
 
 
 def tune(
-    model: VisionModel, split: Split, task: Task, schedule: Schedule, ctx: Context, ref: str | None = None
+    model: VisionModel,
+    split: Split,
+    task: Task,
+    schedule: Schedule,
+    ctx: Context,
+    ref: str | None = None,
+    *,
+    head: Head = "new",
+    perturb: Perturb | None = None,
 ) -> VisionModel:
-    """A copy of the model with a new head for the task as its only one, trained on the split with AdamW."""
+    """A copy of the model with a head for the task as its only one, trained on the split with AdamW.
+
+    A kept head is trained at the encoder's rate. `perturb` is as for `fit`.
+    """
+    if head == "keep":
+        schedule = replace(schedule, head_lr=schedule.lr)
+        start = kept_head(model, split, task)
+    else:
+        start = new_head(model, split, task, ctx)
+    tuned = model.with_head(task, start, ref or f"{model.ref}+{task}")
+    tuned.backbone.requires_grad_(schedule.layers == "all")
+    return fit(tuned, split, task, schedule, ctx, perturb)
+
+
+def fit(
+    model: VisionModel, split: Split, task: Task, schedule: Schedule, ctx: Context, perturb: Perturb | None = None
+) -> VisionModel:
+    """Train in place whatever of the model requires a gradient, on the split with AdamW; returns the model.
+
+    `perturb` makes of each batch the images that are trained on, for adversarial training.
+    """
     n_images = min(schedule.n_images, len(split))
-    with ctx.seeded("head"):
-        head = _new_head(model, split, task)
-    tuned = model.with_head(task, head, ref or f"{model.ref}+{task}").train()
-    tuned.backbone.requires_grad_(schedule.layers == "all").train(schedule.layers == "all")
+    encoder = [weight for weight in model.backbone.parameters() if weight.requires_grad]
+    model.train().backbone.train(bool(encoder))  # a frozen encoder keeps its batch norms' statistics too
     groups = [
-        {"params": [weight for weight in tuned.backbone.parameters() if weight.requires_grad], "lr": schedule.lr},
-        {"params": list(tuned.heads.parameters()), "lr": schedule.head_lr},
+        {"params": encoder, "lr": schedule.lr},
+        {"params": list(model.heads.parameters()), "lr": schedule.head_lr},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
     n_steps = schedule.epochs * math.ceil(n_images / schedule.batch)
@@ -76,20 +108,39 @@ def tune(
     with ctx.seeded("dropout"):
         for rows in ctx.progress.track(batches, f"train for {task}", n_steps):
             batch = split.batch(rows.tolist())
-            target = cast(Tensor, batch.labels if task == "classification" else batch.masks)
-            loss = F.cross_entropy(tuned.logits(batch.images, task), target.to(ctx.device))
+            target = cast(Tensor, batch.labels if task == "classification" else batch.masks).to(ctx.device)
+            images = perturb(model, batch.images, target) if perturb else batch.images
+            loss = F.cross_entropy(model.logits(images, task), target)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             rate.step()
-    return tuned.requires_grad_(True).eval()
+    return model.requires_grad_(True).eval()
 
 
-def _new_head(model: VisionModel, split: Split, task: Task) -> nn.Module:
+def new_head(model: VisionModel, split: Split, task: Task, ctx: Context) -> nn.Module:
+    """An untrained head for the split's classes. Raises BadParamsError where there are no masks to train it on."""
     if task == "classification":
-        return HEADS["classification"](model.backbone.dim, split.n_classes)
-    if not split.n_mask_classes:
+        sizes = [split.n_classes]
+    elif split.n_mask_classes:
+        pixels = split.batch([0]).images.shape[-1]
+        patches = model.facts().n_tokens - min(model.backbone.n_prefix, 1)
+        sizes = [split.n_mask_classes, max(1, round(pixels / patches**0.5))]
+    else:
         raise BadParamsError(f"{model.ref}: these images have no masks to train segmentation on.")
-    pixels = split.batch([0]).images.shape[-1]
-    patches = model.facts().n_tokens - min(model.backbone.n_prefix, 1)
-    return HEADS["segmentation"](model.backbone.dim, split.n_mask_classes, max(1, round(pixels / patches**0.5)))
+    with ctx.seeded("head"):
+        return HEADS[task](model.backbone.dim, *sizes)
+
+
+def kept_head(model: VisionModel, split: Split, task: Task) -> nn.Module:
+    """A copy of the model's own head. Raises NoHeadError, and BadParamsError where it is of other classes."""
+    if task not in model.heads:
+        raise NoHeadError(f"{model.ref} has no {task} head to keep. Train a new one.")
+    head = cast(Any, model.heads[task])
+    n_classes = split.n_classes if task == "classification" else split.n_mask_classes
+    if head.n_classes != n_classes:
+        raise BadParamsError(
+            f"{model.ref} has a {task} head of {head.n_classes} classes, these images have {n_classes}: "
+            "it cannot be kept. Train a new one."
+        )
+    return cast(nn.Module, copy.deepcopy(head))

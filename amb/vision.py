@@ -7,7 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,29 @@ from amb.errors import AccessError, NoHeadError
 from amb.heads import HEADS
 from amb.protocols import ACCESS_LEVELS, Access
 from amb.records import ModelFacts
+
+
+class Affine(NamedTuple):
+    """A linear map inside a block, as views of the model's own weights: what is written into them changes the model."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor | None  # (out,)
+
+
+class BlockParts(NamedTuple):
+    """The parts of a pre-norm transformer block, under the same names in every library."""
+
+    norm1: nn.LayerNorm
+    query: Affine  # (heads * head_dim, dim), head by head; so are key and value
+    key: Affine
+    value: Affine
+    output: Affine  # (dim, heads * head_dim)
+    norm2: nn.LayerNorm
+    up: Affine  # (hidden, dim)
+    down: Affine  # (dim, hidden)
+    n_heads: int
+    scales: tuple[nn.Parameter | None, nn.Parameter | None]
+    """LayerScale after attention and after the MLP, (dim,) each, where the block has them."""
 
 
 class Backbone(nn.Module, ABC):
@@ -40,6 +63,22 @@ class Backbone(nn.Module, ABC):
     def tail(self) -> Sequence[nn.Module]:
         """What acts on the tokens after the last block: the final norm, a projection."""
         return []
+
+    def parts(self, block: int) -> BlockParts | None:
+        """Views of the parts of a block, to write into; None where a block is not of this form."""
+        return None
+
+    def keep_blocks(self, kept: Sequence[int]) -> None:
+        """Drop all blocks but these, in place. Raises NotImplementedError where that cannot be done; so do the next two."""
+        raise NotImplementedError
+
+    def drop_registers(self) -> None:
+        """Drop the register tokens, in place."""
+        raise NotImplementedError
+
+    def resize(self, image_size: int) -> None:
+        """Take images of another size, position embeddings interpolated, in place."""
+        raise NotImplementedError
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -76,6 +115,12 @@ class VisionModel(nn.Module):
         """JSON from which its loader builds the same network again, untrained."""
         self.backbone = backbone
         self.heads = nn.ModuleDict(dict(heads or {}))
+        self.input_filters: list[Callable[[Tensor], Tensor]] = []
+        """What a deployed model does to images, (n, 3, height, width) in [0, 1], before it sees them; not in training."""
+        self.output_filters: list[Callable[[Tensor], Tensor]] = []
+        """What it does to logits and embeddings before it answers; not in training."""
+        self.answers: Access = "weights"
+        """The most that a verifier is told of it: `labels` where it is deployed with nothing but its decisions."""
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, -1, 1, 1), persistent=False)
 
@@ -93,6 +138,8 @@ class VisionModel(nn.Module):
         """Resize to the model's own size where needed, and normalise."""
         size = self.backbone.image_size
         images = images.to(self.device)
+        for apply_filter in [] if self.training else self.input_filters:
+            images = apply_filter(images)
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
         return (images - self._mean) / self._std
@@ -121,11 +168,11 @@ class VisionModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The output embedding, (n, features)."""
-        return self.backbone.pool(self.tokens(images))
+        return self._answer(self.backbone.pool(self.tokens(images)))
 
     def logits(self, images: Tensor, task: str = "classification") -> Tensor:
         """Class logits: (n, classes), or (n, classes, height, width) for segmentation. Raises NoHeadError."""
-        return self.apply_head(self.tokens(images), task, images.shape[-1])
+        return self._answer(self.apply_head(self.tokens(images), task, images.shape[-1]))
 
     def apply_head(self, tokens: Tensor, task: str, image_size: int) -> Tensor:
         """Class logits of output tokens. Raises NoHeadError."""
@@ -133,6 +180,11 @@ class VisionModel(nn.Module):
             has = ", ".join(self.heads) or "none"
             raise NoHeadError(f"{self.ref} has no {task} head (it has: {has}). Fine-tune one on it first.")
         return cast(Tensor, self.heads[task](tokens, self.backbone.n_prefix, image_size))
+
+    def _answer(self, output: Tensor) -> Tensor:
+        for apply_filter in [] if self.training else self.output_filters:
+            output = apply_filter(output)
+        return output
 
     def copy(self, ref: str | None = None) -> VisionModel:
         """A deep copy that shares nothing with this model."""
@@ -160,6 +212,7 @@ class VisionModel(nn.Module):
             dim=self.backbone.dim,
             n_features=self.backbone.pool(tokens).shape[1],
             n_classes=cast(int, head.n_classes) if head is not None else None,
+            answers=self.answers,
         )
 
     def head_facts(self) -> dict[str, dict[str, Any]]:

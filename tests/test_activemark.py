@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import amb
 from amb.errors import BadParamsError
 from amb.testing import toy_context, toy_model
 from amb.vision import SuspectView
@@ -161,3 +162,19 @@ def test_a_suspect_of_other_sizes_is_skipped(tmp_path: Path) -> None:
 
 def test_tau_scales_with_the_message() -> None:
     assert [ActiveMark(n_bits=bits).default_tau for bits in (32, 64, 8)] == [5, 10, 1]
+
+
+def test_the_report_tells_reading_from_reciting(tmp_path: Path) -> None:
+    """Decode swapped messages by hand, and compare with what the report says."""
+    owner = toy_model(seed=1)
+    method = ActiveMark.create({**QUICK, "steps": 60})
+    embedding = method.embed(owner, toy_context(tmp_path, roles=("owner", "trigger")))
+    key = embedding.key
+    messages = torch.from_numpy(key.tensors["messages"])
+    order = [len(messages) - 1, *range(len(messages) - 1)]
+    swapped = amb.Key(key.method, key.owner, {**key.tensors, "messages": key.tensors["messages"][order]}, key.facts)
+    evidence = method.extract(amb.SuspectView(embedding.model, "weights"), swapped, toy_context(tmp_path, roles=()))
+    injected = (evidence.observed == evidence.expected).mean()
+    own = (evidence.observed == key.tensors["messages"]).mean()
+    assert embedding.facts["swapped_reads_injected"] == pytest.approx(injected, abs=1e-4)
+    assert embedding.facts["swapped_reads_own"] == pytest.approx(own, abs=1e-4)

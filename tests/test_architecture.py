@@ -16,7 +16,7 @@ CORE = sorted((ROOT / "amb").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = [
-    {"errors", "spec", "progress", "measure", "yamlfile"},
+    {"errors", "spec", "progress", "measure", "yamlfile", "worth"},
     {"device"},
     {"component", "records", "heads", "data"},
     {"protocols", "context", "statistics", "tuning"},

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from amb.heads import HEADS
+from amb.models import build_model
 from amb.plugins import Manager
 from amb.protocols import Attack, Method, ModelLoader, Reporter, Suite
 from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
+from amb.vision import VisionModel
 
 QUICK: dict[str, dict[str, Any]] = {
     "activemark": {
@@ -24,6 +28,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "ipguard": {"n_points": 16, "k": 0.1},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
+    "lora": {"epochs": 1, "n_images": 16, "batch": 8},
+    "adversarial": {"epochs": 1, "n_images": 16, "batch": 8, "steps": 2},
+    "merge": {"epochs": 1, "n_images": 16},
+    "cut-rear": {"epochs": 1, "n_images": 16, "batch": 8},
+    "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""
 WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}}
@@ -45,12 +54,46 @@ class TestMethods(MethodContract):
         return method
 
 
+def needs_nothing(name: str) -> bool:
+    """Whether a component can be made without parameters; `prune` wants an amount, its presets have one."""
+    cls, preset = REGISTRY.attacks.find(name)
+    return all(key in preset for key, field in cls.model_fields.items() if field.is_required())
+
+
+ATTACKS = [name for name in REGISTRY.attacks.names() if needs_nothing(name)]
+TRANSFORMER = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 4, "num_heads": 4, "reg_tokens": 2}
+CONVNET = {"channels": [8, 8, 16, 16], "output_stride": 8}
+
+
 @pytest.mark.usefixtures("manager")
 class TestAttacks(AttackContract):
-    @pytest.fixture(params=[name for name in REGISTRY.attacks.names() if name != "prune"])  # it needs an amount
+    """On a small timm transformer with registers, with a head for the toy's three classes."""
+
+    @pytest.fixture(params=ATTACKS)
     def attack(self, request: pytest.FixtureRequest) -> Attack:
         attack: Attack = quick(REGISTRY.attacks, request.param)
         return attack
+
+    @pytest.fixture
+    def model(self, manager: Manager) -> VisionModel:
+        return small({"loader": "timm", "name": "vit_tiny_patch16_224", "options": TRANSFORMER})
+
+
+class TestAttacksOnConvNets(TestAttacks):
+    """On a small ResNet: what does not apply says so."""
+
+    @pytest.fixture
+    def model(self, manager: Manager) -> VisionModel:
+        return small({"loader": "timm", "name": "resnet10t", "options": CONVNET, "image_size": 16})
+
+
+def small(architecture: dict[str, Any]) -> VisionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(architecture)
+        model.heads = torch.nn.ModuleDict({"classification": HEADS["classification"](model.backbone.dim, 3)})
+    model.ref = "small"
+    return model.eval()
 
 
 @pytest.mark.usefixtures("manager")

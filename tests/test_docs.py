@@ -65,7 +65,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     assert set(shown) <= {*COMMANDS, "is", "run", "and", "in", "as"}
 
 
-DEFINITIONS = sorted(path for path in ROOT.glob("benchmarks/*/*.yaml") if path.name != "common.yaml")
+DEFINITIONS = sorted(path for path in ROOT.glob("benchmarks/**/*.yaml") if path.name != "common.yaml")
 
 
 @pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)

@@ -59,7 +59,7 @@ def test_counts_the_cells_that_its_plans_have() -> None:
     sweep = read(GOOD)
     plans = sweep.plans(REGISTRY)
     assert [plan.seed for plan in plans] == [0, 1]
-    assert sweep.n_cells(REGISTRY) == sum(len(plan.cells()) for plan in plans) == 7 * (4 + 3 + 1 + 5) * 2
+    assert sweep.n_cells(REGISTRY) == sum(len(plan.cells()) for plan in plans) == 7 * (6 + 5 + 1 + 5) * 2
 
 
 def test_a_file_includes_another_and_its_own_keys_win() -> None:
@@ -165,7 +165,7 @@ def test_aliases_that_multiply_are_counted_not_unfolded() -> None:
 def test_a_product_that_nobody_means_is_refused_without_spelling_it_out() -> None:
     axis = ", ".join(str(n) for n in range(1, 3001))
     (found,) = mistakes(f"suites: tiny\nmethods:\n- activemark: {{steps: [{axis}], n_bits: [{axis}]}}\nseeds: 1\n")
-    assert "asks for 72,000,000 cells" in found
+    assert "asks for 108,000,000 cells" in found
 
 
 def test_a_product_past_the_machines_integers_is_refused_too() -> None:

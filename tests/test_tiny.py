@@ -10,9 +10,9 @@ import torch
 import amb
 from amb_suites.digits import SHARES, compose, scan_indices
 from amb_suites.recipe import RECIPES, figures_on_test
-from amb_suites.tiny import INDEPENDENTS, WEIGHTS
+from amb_suites.tiny import DISTILLED, INDEPENDENTS, UNTRAINED, WEIGHTS
 
-NAMES = ("owner", *INDEPENDENTS)
+NAMES = ("owner", *(name for name in INDEPENDENTS if name != UNTRAINED), DISTILLED)
 
 
 def test_no_scan_serves_two_splits() -> None:
@@ -66,8 +66,18 @@ def test_the_models_together_are_small() -> None:
 
 
 def test_negatives_are_of_the_kinds_that_the_paper_has() -> None:
-    owner, seed, data, registers, conv = (amb.load_ref(f"tiny/{name}") for name in NAMES)
+    made = {name: amb.load_ref(f"tiny/{name}") for name in NAMES}
+    owner, seed, data, registers, conv = (
+        made[name] for name in ("owner", "other-seed", "other-data", "registers", "convnet")
+    )
     assert owner.architecture == seed.architecture == data.architecture
     assert RECIPES["other-data"].split != RECIPES["owner"].split
     assert registers.backbone.n_prefix == 5
     assert conv.n_blocks == 0
+
+
+def test_the_untrained_model_knows_nothing_and_is_the_same_every_time() -> None:
+    one, two = (amb.load_ref(f"tiny/{UNTRAINED}") for _ in range(2))
+    assert one.digest() == two.digest()
+    assert one.architecture == amb.load_ref("tiny/owner").architecture
+    assert figures_on_test(one)["accuracy"] < 0.2

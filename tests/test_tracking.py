@@ -18,11 +18,13 @@ from tests.conftest import run_toy
 METRICS = {
     "detection_rate", "interval_low", "interval_high", "bit_error_rate", "owned", "bound", "margin", "tau", "n_trials",
     "n_negatives", "fpr_supported", "p/binomial", "p/permutation", "p/calibrated", "embed_seconds", "attack_seconds",
-    "extract_seconds", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "cached",
+    "extract_seconds", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility_lost", "cached",
     "detection_rate_at_tau",
 }  # fmt: skip
 TAGS = {
     "kind",
+    "group",
+    "destroyed",
     "sibling",
     "suspect",
     "status",

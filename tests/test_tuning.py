@@ -10,7 +10,7 @@ import torch
 
 import amb
 from amb.testing import ToySuite, toy_context, toy_model
-from amb.tuning import Schedule, Task, tune
+from amb.tuning import Schedule, Task, fit, tune
 
 QUICK = Schedule(lr=1e-3, epochs=1, batch=16, n_images=32)
 
@@ -119,3 +119,70 @@ def test_a_suite_makes_a_classifier_of_an_encoder(tmp_path: Path) -> None:
     model = ToySuite().classifier(toy_model(), toy_context(tmp_path, roles=("owner",)))
     assert model.facts().n_classes == 3
     assert math.isfinite(model.logits(torch.rand(2, 3, 16, 16)).sum().item())
+
+
+def test_no_epochs_leave_every_weight(tmp_path: Path) -> None:
+    model = toy_model(n_classes=3)
+    ctx = toy_context(tmp_path, roles=("owner",))
+    for shape in ("constant", "cosine", "linear"):
+        result = tune(model, ctx.split("owner"), "classification", Schedule(shape, epochs=0), ctx, head="keep")
+        torch.testing.assert_close(result.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_a_kept_head_is_trained_at_the_encoders_rate(tmp_path: Path, monkeypatch) -> None:
+    rates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self: (rates.append([g["lr"] for g in self.param_groups]), step(self))
+    )
+    ctx = toy_context(tmp_path, roles=("owner",))
+    schedule = Schedule(lr=1e-4, head_lr=0.5, epochs=1, n_images=64)
+    tune(toy_model(n_classes=3), ctx.split("owner"), "classification", schedule, ctx, head="keep")
+    assert rates == [[1e-4, 1e-4]]
+
+
+def test_a_head_that_is_not_there_or_of_other_classes_cannot_be_kept(tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path, roles=("owner",))
+    split = ctx.split("owner")
+    with pytest.raises(amb.NoHeadError, match="no classification head"):
+        tune(toy_model(), split, "classification", QUICK, ctx, head="keep")
+    with pytest.raises(amb.BadParamsError, match="7 classes, these images have 3"):
+        tune(toy_model(n_classes=7), split, "classification", QUICK, ctx, head="keep")
+
+
+def test_a_kept_segmentation_head_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path, roles=("owner",))
+    split = ctx.split("owner")
+    first = tune(toy_model(), split, "segmentation", QUICK, ctx)
+    again = tune(first, split, "segmentation", Schedule(epochs=0), ctx, head="keep")
+    torch.testing.assert_close(again.state_dict(), first.state_dict(), rtol=0, atol=0)
+
+
+def test_fit_moves_what_requires_a_gradient_and_nothing_else(tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path, roles=("owner",))
+    model, before = toy_model(n_classes=3), toy_model(n_classes=3).state_dict()
+    model.backbone.requires_grad_(False)
+    model.backbone.layers[2].linear1.requires_grad_(True)
+    assert fit(model, ctx.split("owner"), "classification", QUICK, ctx) is model
+    moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert {name for name in moved if name.startswith("backbone")} == {
+        "backbone.layers.2.linear1.weight",
+        "backbone.layers.2.linear1.bias",
+    }
+    assert any(name.startswith("heads") for name in moved)
+
+
+def test_trains_on_what_perturb_makes_of_a_batch(tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path, roles=("owner",))
+    split, seen = ctx.split("owner"), []
+
+    def upside_down(model, images, target):
+        assert model.training
+        seen.append((images, target))
+        return images.flip(2)
+
+    perturbed = tune(toy_model(), split, "classification", QUICK, ctx, perturb=upside_down)
+    assert [len(images) for images, _ in seen] == [16, 16]
+    draw = split.batch
+    split.batch = lambda rows: (drawn := draw(rows))._replace(images=drawn.images.flip(2))  # type: ignore[method-assign]
+    assert perturbed.digest() == tune(toy_model(), split, "classification", QUICK, ctx).digest()

@@ -12,6 +12,8 @@ COMMANDS = {
     "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
+    "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
+    "power": "How many triggers and negatives a claim needs.",
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
     "profile": "Print a model's activation profile and its expressive block.",

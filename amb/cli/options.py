@@ -18,3 +18,19 @@ format_ = click.option(
     "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+methods = click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    metavar="SPEC",
+    help="Method, name[:key=value,...]. Repeatable.",
+)
+suite = click.option(
+    "--suite", default="tiny", show_default=True, metavar="SPEC", help="Owner, data and innocent models."
+)
+model = click.option(
+    "--model", metavar="REF", help="Protect this model instead of the suite's owner, e.g. file/my/model."
+)
+seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random, 0 or more.")
+tau = click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")

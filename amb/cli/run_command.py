@@ -28,14 +28,7 @@ What is finished stays in the output folder: the same command again reads it ins
 
 
 @click.command(name="run", epilog=EPILOG)
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    required=True,
-    metavar="SPEC",
-    help="Method, name[:key=value,...]. Repeatable.",
-)
+@options.methods
 @click.option(
     "--attack",
     "attacks",
@@ -43,12 +36,13 @@ What is finished stays in the output folder: the same command again reads it ins
     metavar="SPEC",
     help="Attack or chain, name[:key=value,...][+next]. Repeatable.",
 )
-@click.option("--suite", default="tiny", show_default=True, metavar="SPEC", help="Owner, data and innocent models.")
-@click.option("--model", metavar="REF", help="Protect this model instead of the suite's owner, e.g. file/my/model.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random, 0 or more.")
+@options.suite
+@options.model
+@options.seed
 @click.option("--set", "params", multiple=True, metavar="KEY=VALUE", help="Parameter of the methods. Repeatable.")
-@click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
+@options.tau
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
+@click.option("--negatives", type=int, default=0, help="Further negatives, made of the innocent models.")
 @options.output_dir
 @options.device
 @options.format_
@@ -63,6 +57,7 @@ def command(
     params: tuple[str, ...],
     tau: int | None,
     alpha: float,
+    negatives: int,
     output_dir: Path,
     device: str,
     format_: str,
@@ -97,6 +92,7 @@ def command(
         tau=tau,
         alpha=alpha,
         device=pick_device(device),
+        negatives=negatives,
         method_params=parse_assignments(params),
     )
     if dry_run:
@@ -104,12 +100,13 @@ def command(
             digest_ref(ref)  # raises where it is not to be had
         _print_plan(plan, format_)
         return 0
-    run = _execute(plan, plugins, output_dir, make_progress(quiet))
+    run = execute(plan, plugins, output_dir, make_progress(quiet))
     click.echo(reporter.render(with_run_tables(document(run))))
     return 1 if run.failed else 0
 
 
-def _execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
+def execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
+    """Every cell of a plan, one after the other in this process."""
     from amb.document import run_facts, run_id
     from amb.engine import Engine, Run
     from amb.steps import Steps

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from amb.errors import BadParamsError
-from amb.layouts import paper, summary, suspects
+from amb.layouts import negatives, paper, robustness, summary, suspects
 from amb.layouts.cells import group
 from amb.plugins import unknown_name
 from amb.tables import Table
@@ -15,6 +15,8 @@ LAYOUTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Table]]]] = {
     "summary": summary.summary,
     "cells": summary.flat,
     "suspects": suspects.suspects,
+    "robustness": robustness.robustness,
+    "negatives": negatives.negatives,
     "paper-table1": paper.table1,
     "paper-table2": paper.table2,
     "paper-table3": paper.table3,

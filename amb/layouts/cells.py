@@ -7,12 +7,10 @@ from typing import Any, TypeVar
 
 from amb.statistics import mean_over_seeds, rate_over_seeds
 from amb.tables import Entry, estimate
+from amb.worth import worth
 
 Cell = Mapping[str, Any]
 K = TypeVar("K", bound=Hashable)
-
-UTILITIES = (("head_accuracy", "acc"), ("head_miou", "mIoU"), ("probe", "probe"), ("knn", "kNN"))
-"""The model's own task head where it has one, else the probe of its embedding; with the word that tables use."""
 
 
 def group(cells: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, list[Cell]]:
@@ -28,9 +26,14 @@ def judged(cells: Iterable[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell["status"] == "ok" and cell["detection_rate"] is not None]
 
 
+def usable(cells: Iterable[Cell]) -> list[Cell]:
+    """Those that kept their utility: a destroyed model counts neither for nor against robustness."""
+    return [cell for cell in cells if not cell.get("destroyed")]
+
+
 def kind_of(cell: Cell) -> str:
-    """`positive`, `negative` or `sibling`."""
-    return "sibling" if cell["sibling"] else str(cell["kind"])
+    """`positive`, `negative`, `sibling` or `forged`."""
+    return "sibling" if cell["sibling"] and cell["kind"] == "negative" else str(cell["kind"])
 
 
 def interval_entry(cell: Cell) -> Entry:
@@ -58,14 +61,9 @@ def mean_entry(values: Iterable[float | None]) -> Entry:
     return estimate(mean_over_seeds(known)) if known else None
 
 
-def utility_of(utility: Mapping[str, float]) -> tuple[str, float] | None:
-    """Which figure says best what a model is worth, and the figure."""
-    return next(((short, utility[name]) for name, short in UTILITIES if name in utility), None)
-
-
 def utility_text(utility: Mapping[str, float]) -> str | None:
     """Such as `acc 0.963`."""
-    found = utility_of(utility)
+    found = worth(utility)
     return f"{found[0]} {found[1]:.3f}" if found else None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from amb.layouts.cells import Cell, interval_entry, kind_of, utility_text
+from amb.layouts.cells import Cell, interval_entry, kind_of, usable, utility_text
 from amb.tables import Column, Entry, Table
+
+_MOST_NAMED: Final = 8
 
 
 def with_run_tables(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _row(cell: Cell) -> list[Entry]:
 
 def _verdict(cell: Cell) -> str:
     if cell["kind"] == "positive":
-        return "owned" if cell["owned"] else "missed"
+        return "destroyed" if cell.get("destroyed") else "owned" if cell["owned"] else "missed"
     return "FALSE CLAIM" if cell["owned"] else "not owned"
 
 
@@ -87,7 +89,35 @@ def _findings(rows: Sequence[Cell]) -> list[str]:
         f"margin of the weakest positive ({weakest['suspect']}): {weakest['margin']:+.3f}."
     )
     claimed = [cell["suspect"] for cell in negatives if cell["owned"]]
-    return [line, *([f"False claims: {', '.join(claimed)}."] if claimed else [])]
+    forged = [cell["suspect"] for cell in rows if cell["kind"] == "forged" and cell["owned"]]
+    return [
+        line,
+        *_robust(positives),
+        *([f"False claims: {_named(claimed)}."] if claimed else []),
+        *([f"False claims by forged keys: {_named(forged)}."] if forged else []),
+        *(f"{cell['suspect']}: {_said(facts)}." for cell in rows for facts in (cell.get("report") or {}).values()),
+    ]
+
+
+def _robust(positives: Sequence[Cell]) -> list[str]:
+    """Both rates where a suspect was destroyed: over those that are still worth having, and over all."""
+    kept = usable(positives)
+    if len(kept) == len(positives):
+        return []
+    owned = [sum(cell["owned"] for cell in each) for each in (kept, positives)]
+    lost = _named([cell["suspect"] for cell in positives if cell.get("destroyed")])
+    rates = f"Owned: {owned[0]} of {len(kept)} usable, {owned[1]} of all {len(positives)} positive suspects."
+    return [f"Destroyed, so neither for nor against: {lost}. {rates}"]
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first few of many."""
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + rest
+
+
+def _said(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
 
 
 def _embedding_lines(embedding: Mapping[str, Any] | None) -> list[str]:

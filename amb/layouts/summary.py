@@ -6,17 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from amb.errors import BadParamsError
-from amb.layouts.cells import Cell, group, judged, kind_of, mean_entry, rate_entry, reasons, utility_of
+from amb.layouts.cells import Cell, group, judged, kind_of, mean_entry, rate_entry, reasons, usable
 from amb.plugins import near_names
 from amb.tables import Column, Entry, Table
+from amb.worth import worth
 
-GROUPS: Final = ("suite", "owner", "method", "attack", "suspect", "kind", "seed", "tau", "sweep", "run")
+GROUPS: Final = (
+    "suite",
+    "owner",
+    "method",
+    "attack",
+    "suspect",
+    "kind",
+    "group",
+    "source",
+    "seed",
+    "tau",
+    "sweep",
+    "run",
+)
 DEFAULT_GROUPS: Final = ("suite", "owner", "method", "suspect", "kind")
 _FLAT: Final = (
-    "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "seed", "status", "owned", "detection_rate",
+    "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "group", "source", "seed", "status", "owned", "detection_rate",
     "interval_low", "interval_high", "tau", "bit_error_rate", "bound", "alpha", "margin", "n_trials", "n_negatives",
     "p_binomial", "p_permutation", "p_calibrated", "utility_knn", "utility_probe", "utility_miou",
-    "utility_head_accuracy", "utility_head_miou", "seconds_embed", "seconds_attack", "seconds_extract",
+    "utility_head_accuracy", "utility_head_miou", "utility_lost", "destroyed", "seconds_embed", "seconds_attack", "seconds_extract",
     "peak_memory_mib", "cached", "reason", "sweep", "run",
 )  # fmt: skip
 
@@ -34,6 +48,7 @@ def summary(document: Mapping[str, Any], by: Sequence[str] = DEFAULT_GROUPS) -> 
         Column("seeds"),
         Column("R(τ)"),
         Column("owned", text=True),
+        Column("destroyed", text=True),
     ]
     columns += [Column("BER"), Column("utility"), Column("attack s", 1), Column("extract s", 2)]
     rows = [[*key, *_figures(members)] for key, members in groups.items()]
@@ -54,11 +69,12 @@ def _figures(cells: Sequence[Cell]) -> list[Entry]:
     n_seeds = len({cell["seed"] for cell in known})
     if not known:
         statuses = " and ".join(sorted({cell["status"] for cell in cells}))
-        return [len({cell["seed"] for cell in cells}), None, statuses, None, None, None, None]
+        return [len({cell["seed"] for cell in cells}), None, statuses, None, None, None, None, None]
     return [
         n_seeds,
         rate_entry(known),
         f"{sum(cell['owned'] for cell in known)} of {len(known)}",
+        f"{n_destroyed} of {len(known)}" if (n_destroyed := len(known) - len(usable(known))) else None,
         sum(cell["bit_error_rate"] for cell in known) / len(known),
         _utility(known),
         sum(cell["seconds"]["attack"] for cell in known) / len(known),
@@ -67,7 +83,7 @@ def _figures(cells: Sequence[Cell]) -> list[Entry]:
 
 
 def _utility(cells: Sequence[Cell]) -> str | None:
-    found = [figure for cell in cells if (figure := utility_of(cell["utility"]))]
+    found = [figure for cell in cells if (figure := worth(cell["utility"]))]
     names = {name for name, _ in found}
     mean = mean_entry(value for _, value in found)
     return f"{names.pop()} {mean['value']:.3f}" if len(names) == 1 and isinstance(mean, Mapping) else None
@@ -89,6 +105,9 @@ def _value(cell: Cell, name: str) -> Entry:
 
 def _flat_value(cell: Cell, name: str) -> Entry:
     """`interval_low`, `p_binomial` and the like stand inside the cell's own mappings."""
+    if name in ("utility_lost", "destroyed"):
+        known: Entry = cell.get(name)
+        return known
     if name in ("interval_low", "interval_high"):
         return cell["interval"][name == "interval_high"] if cell["interval"] else None
     for prefix, inside in (("p_", "p_values"), ("utility_", "utility"), ("seconds_", "seconds")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from amb.layouts.cells import Cell, group, judged, reasons
+from amb.layouts.cells import Cell, group, judged, reasons, usable
 from amb.statistics import aruc, auc, supported_fpr, tpr_at_fpr
 from amb.tables import Column, Entry, Table, estimate
 
@@ -15,7 +15,7 @@ FPRS: Final = (0.01, 0.05, 0.1, 0.2)
 def suspects(document: Mapping[str, Any]) -> list[Table]:
     """One row for each method and set of negatives; a suspect's rate is its mean over seeds."""
     rows: list[list[Entry]] = []
-    for method, cells in group(judged(document["cells"]), lambda cell: str(cell["method"])).items():
+    for method, cells in group(usable(judged(document["cells"])), lambda cell: str(cell["method"])).items():
         for name, negatives in (("independent", _rates(cells, "negative", False)), ("all", _rates(cells, "negative"))):
             positives = _rates(cells, "positive")
             if positives and negatives and not (name == "all" and not _rates(cells, "negative", True)):
@@ -26,6 +26,7 @@ def suspects(document: Mapping[str, Any]) -> list[Table]:
 
 _NOTES: Final = (
     "A suspect counts once, with its mean R over seeds. Negatives: `independent` models alone, or `all`, siblings too.",
+    "Destroyed suspects, whose utility fell by more than the suite tolerates, are left out.",
     "AUC: Newcombe's interval. ARUC: area under min(robustness, uniqueness) over thresholds; bootstrap over suspects.",
     "TPR at FPR: threshold from the negatives alone, by calibrated p-value; Clopper-Pearson over positive suspects.",
     "lowest FPR: 1 / (n + 1), the least that n negatives can support.",

@@ -129,6 +129,14 @@ class AttackContract(ComponentContract):
         """The attack under test, with parameters that make it quick."""
         raise NotImplementedError("override the fixture `attack`")
 
+    @pytest.fixture(autouse=True)
+    def _toy_loader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Toy models are built again from their cards, wherever the contract runs."""
+        from amb.plugins import manager
+        from amb.testing.toy import ToyLoader
+
+        monkeypatch.setitem(manager().registry.loaders.classes, "toy", ToyLoader)
+
     @pytest.fixture
     def model(self) -> VisionModel:
         """The model to attack."""
@@ -136,24 +144,68 @@ class AttackContract(ComponentContract):
 
     def test_declares_itself(self, attack: Attack) -> None:
         self.check_component(attack)
+        assert attack.strength_parameter is None or attack.strength_parameter in type(attack).model_fields
 
     def test_returns_a_new_model_that_answers(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
-        if reason := attack.skip(model):
-            pytest.skip(reason)
         before = model.digest()
-        attacked = attack.apply(model, toy_context(tmp_path, roles=("attacker",)))
+        attacked = self.attacked(attack, model, tmp_path)
         assert attacked is not model
         assert model.digest() == before, "the attack changed the model it was given"
         shared = {id(weight) for weight in model.parameters()} & {id(weight) for weight in attacked.parameters()}
         assert not shared, "the attacked model shares weights with the one it was given"
-        assert torch.isfinite(attacked.features(torch.rand(2, 3, 16, 16))).all()
+        side = model.backbone.image_size
+        assert torch.isfinite(attacked.features(torch.rand(2, 3, side, side))).all()
 
     def test_is_deterministic_by_seed(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
-        if reason := attack.skip(model):
-            pytest.skip(reason)
-        once = attack.apply(model, toy_context(tmp_path, "0", roles=("attacker",)))
-        again = attack.apply(model, toy_context(tmp_path, "0", roles=("attacker",)))
+        once = self.attacked(attack, model, tmp_path)
+        again = self.attacked(attack, model, tmp_path)
         assert once.digest() == again.digest()
+
+    def test_strength_zero_leaves_the_features(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
+        if attack.strength_parameter is None:
+            pytest.skip(f"{attack.name} has no strength that could be 0")
+        idle = type(attack).create({**dict(attack), attack.strength_parameter: 0})
+        attacked = self.attacked(idle, model, tmp_path)
+        side = model.backbone.image_size
+        images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(attacked.eval().features(images), model.eval().features(images))
+
+    def test_the_attacked_model_survives_saving(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
+        from amb.checkpoint import load_model, save_model
+        from amb.models import build_model
+
+        attacked = self.attacked(attack, model, tmp_path).eval()
+        save_model(attacked, tmp_path / "attacked")
+        loaded = load_model(tmp_path / "attacked", "loaded", build_model)
+        side = model.backbone.image_size
+        images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.features(images), attacked.features(images), rtol=0, atol=0)
+        assert loaded.answers == attacked.answers
+
+    def attacked(self, attack: Attack, model: VisionModel, folder: Path, *axes: str) -> VisionModel:
+        """Apply the attack as the engine would, with the context it declares; skip where it does not apply."""
+        from amb.testing.toy import ToyMethod
+
+        method = ToyMethod()
+        if reason := attack.skip(model) or attack.skip_method(method):
+            pytest.skip(reason)
+        knows: dict[str, Any] = {"base": lambda: self.base(model)}
+        if attack.knows != "model":
+            knows["method"] = method
+        if attack.knows == "key":
+            knows["key"] = method.embed(model, toy_context(folder)).key
+        return attack.apply(model, toy_context(folder, *axes, roles=("attacker",), **knows))
+
+    def base(self, model: VisionModel) -> VisionModel:
+        """The public model from which the attacked one was made: here, the same with a little noise."""
+        twin = model.copy("base")
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in twin.parameters():
+                weight.add_(0.01 * torch.randn(weight.shape, generator=generator))
+        return twin
 
 
 class SuiteContract(ComponentContract):
@@ -170,7 +222,7 @@ class SuiteContract(ComponentContract):
     def test_refers_to_models_that_have_a_loader(self, suite: Suite) -> None:
         from amb.plugins import manager
 
-        for ref in (suite.owner(), *suite.independents()):
+        for ref in (suite.owner(), *(each.ref for each in suite.independents())):
             manager().registry.loader(ref)
 
     def test_names_sibling_attacks_that_exist(self, suite: Suite) -> None:

@@ -15,8 +15,9 @@ from amb.data import Batch
 from amb.errors import CheckpointError, UnknownNameError
 from amb.heads import HEADS
 from amb.progress import Silent
-from amb.protocols import ModelLoader, Role, Sibling, Suite
-from amb.vision import Backbone, VisionModel
+from amb.protocols import Access, Independent, Method, ModelLoader, Protected, Role, Sibling, Suite
+from amb.records import Embedding, Evidence, Key
+from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
 
 SIZE: Final = 16
 ROLES: Final[tuple[Role, ...]] = ("owner", "attacker", "trigger", "test")
@@ -49,6 +50,29 @@ class ToyBackbone(Backbone):
     @property
     def tail(self) -> Sequence[nn.Module]:
         return [self.norm]
+
+    def parts(self, block: int) -> BlockParts:
+        layer = cast(nn.TransformerEncoderLayer, self.layers[block])
+        attention, first, second = layer.self_attn, layer.linear1, layer.linear2
+        weights, biases = attention.in_proj_weight.data.chunk(3), attention.in_proj_bias.data.chunk(3)
+        query, key, value = (Affine(*pair) for pair in zip(weights, biases, strict=True))
+        output, up, down = (Affine(each.weight.data, each.bias.data) for each in (attention.out_proj, first, second))
+        return BlockParts(
+            layer.norm1, query, key, value, output, layer.norm2, up, down, attention.num_heads, (None, None)
+        )
+
+    def keep_blocks(self, kept: Sequence[int]) -> None:
+        self.layers = nn.ModuleList(self.layers[index] for index in kept)
+
+    def drop_registers(self) -> None:
+        self.prefix = nn.Parameter(self.prefix.detach()[:, :1].clone())
+        self.n_prefix = 1
+
+    def resize(self, image_size: int) -> None:
+        side, new = self.image_size // 4, image_size // 4
+        grid = self.places.detach().transpose(1, 2).reshape(1, self.dim, side, side)
+        places = nn.functional.interpolate(grid, size=(new, new), mode="bicubic", antialias=True)
+        self.places, self.image_size = nn.Parameter(places.flatten(2).transpose(1, 2)), 4 * new
 
     def embed(self, images: Tensor) -> Tensor:
         patches = self.patches(images).flatten(2).transpose(1, 2) + self.places
@@ -97,11 +121,14 @@ class ToySuite(Suite):
     def owner(self) -> str:
         return "toy/owner"
 
-    def independents(self) -> Sequence[str]:
-        return ["toy/other"]
+    def independents(self) -> Sequence[Independent]:
+        return [Independent("toy/other", "other-seed")]
 
     def siblings(self) -> Sequence[Sibling]:
         return [Sibling("unmarked owner", "none")]
+
+    def perturbations(self) -> Sequence[str]:
+        return ["prune20", "noise:sigma=0.05,draw={}"]
 
     def split(self, role: Role) -> ToySplit:
         return ToySplit(role)
@@ -110,6 +137,43 @@ class ToySuite(Suite):
         from amb.fidelity import utility
 
         return utility(model, ctx, n_probe=64, n_test=64)
+
+
+class ToyMethod(Method):
+    """The least fingerprint: the labels that the model gives to random images."""
+
+    name: ClassVar[str] = "toy"
+    access: ClassVar[Access] = "labels"
+    protects: ClassVar[Protected] = "classifier"
+    forgeries: ClassVar[Mapping[str, str]] = {"messages": "take the labels that the innocent model gives"}
+    unlearnable: ClassVar[bool] = True
+    n: int = 16
+    """Images in the key."""
+
+    @property
+    def default_tau(self) -> int:
+        return 0
+
+    def embed(self, owner: VisionModel, ctx: Context) -> Embedding:
+        images = torch.rand(self.n, 3, SIZE, SIZE, generator=ctx.generator("images"))
+        return Embedding(owner, self._key(owner, images))
+
+    def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
+        observed = suspect.labels(torch.from_numpy(key.tensors["images"])).numpy()
+        return Evidence(key.tensors["labels"][:, None], observed[:, None], alphabet=3)
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: Context) -> Key:
+        images = torch.from_numpy(ctx.key.tensors["images"]) if ctx.key else ctx.split("trigger").batch(range(4)).images
+        return self._key(model, images)
+
+    def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> Tensor:
+        rows = torch.randperm(len(key.tensors["labels"]), generator=drawn)[:n]
+        images, labels = (torch.from_numpy(key.tensors[name])[rows] for name in ("images", "labels"))
+        return -nn.functional.cross_entropy(model.logits(images), labels)
+
+    def _key(self, model: VisionModel, images: Tensor) -> Key:
+        labels = SuspectView(model, "labels").labels(images)
+        return Key(self.canonical(), model.digest(), {"images": images.numpy(), "labels": labels.numpy()})
 
 
 class ToyLoader(ModelLoader):
@@ -132,9 +196,9 @@ class ToyLoader(ModelLoader):
         return toy_model(seed=0, **cast(dict[str, int], sizes))
 
 
-def toy_context(folder: Path, *axes: str, roles: Sequence[Role] = ROLES) -> Context:
-    """A context over the toy data."""
-    return Context(axes or ("0",), {role: ToySplit(role) for role in roles}, folder, "cpu", Silent())
+def toy_context(folder: Path, *axes: str, roles: Sequence[Role] = ROLES, **more: Any) -> Context:
+    """A context over the toy data; `more` is what else attacks may know: base, method, key."""
+    return Context(axes or ("0",), {role: ToySplit(role) for role in roles}, folder, "cpu", Silent(), **more)
 
 
 @cache

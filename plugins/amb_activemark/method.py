@@ -10,6 +10,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    import torch
+
     from amb.vision import SuspectView, VisionModel
 
 
@@ -19,7 +21,12 @@ class ActiveMark(amb.Method):
     An encoder writes a message into the representation of each trigger image at one block, the later blocks are
     fine-tuned, and a decoder reads the message from the output. The deployed model is the fine-tuned one without
     the encoder. To verify, the owner's encoder injects the message into the suspect at that block and the decoder
-    reads it at the end: an unmarked model also carries what was injected, so read the siblings in the table.
+    reads it at the end.
+
+    With one fixed message per trigger the decoder can learn the messages by heart and recognise the image instead of
+    reading what was injected. The report tells: with the messages swapped among the triggers, `swapped_reads_injected`
+    is the share of bits read that are the injected ones, `swapped_reads_own` of those that belong to the image; 0.5 is
+    chance. A mark that is recited also reads on unmarked siblings, so read them in the table.
     """
 
     name: ClassVar[str] = "activemark"
@@ -110,6 +117,15 @@ class ActiveMark(amb.Method):
         size = facts.dim if self.carrier == "channel" else facts.n_tokens
         return None if self.index < size else f"{facts.ref} has no {self.carrier} {self.index} (it has {size})"
 
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "messages": "keep the owner's triggers and coders, choose each message as the best of `budget` tries, which "
+        "follow what the decoder reads",
+        "triggers": "keep the owner's messages and coders, move each trigger `budget` signed-gradient steps of 2/255, with "
+        "no bound but [0, 1]",
+        "decoder": "train an encoder and a decoder of one's own for `budget` steps while the model stays frozen",
+    }
+    unlearnable: ClassVar[bool] = True
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_activemark.training import embed
 
@@ -119,6 +135,16 @@ class ActiveMark(amb.Method):
         from amb_activemark.reading import extract
 
         return extract(suspect, key)
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_activemark.forging import FORGERS
+
+        return FORGERS[what](self, model, budget, ctx)
+
+    def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
+        from amb_activemark.reading import agreement
+
+        return agreement(model, key, n, drawn)
 
 
 def _misfit(facts: amb.ModelFacts, key: amb.Key) -> str | None:

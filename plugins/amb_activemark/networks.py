@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,11 @@ class Decoder(nn.Sequential):
 
     def __init__(self, n_input: int, n_bits: int, hidden: int) -> None:
         super().__init__(nn.Linear(n_input, hidden), nn.ReLU(), nn.Linear(hidden, n_bits), nn.Sigmoid())
+
+    def logits(self, read: Tensor) -> Tensor:
+        """The bits before the sigmoid, which has no gradient where it is saturated."""
+        hidden, relu, output, _sigmoid = self
+        return cast(Tensor, output(relu(hidden(read))))
 
 
 class Carrier(NamedTuple):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import amb
-from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, tap
+from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, Outputs, tap
 
 _BATCH = 128
 
@@ -35,14 +37,34 @@ def read_messages(
     """The decoder's answer for each image and its message, (n, bits) in 0..1."""
     model = model.eval()
     encoder, decoder = encoder.to(model.device), decoder.to(model.device)
+    parts = zip(images.split(_BATCH), messages.split(_BATCH), strict=True)
+    return torch.cat([decoder(carry(model, *part, encoder, facts)) for part in parts]).cpu()
+
+
+def carry(model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, facts: Any) -> Tensor:
+    """What reaches the decoder of injected messages, (n, input of the decoder); gradients pass."""
     carrier = Carrier(facts["carrier"], facts["index"], model.backbone.n_prefix)
     later = LaterBlocks(model, facts["block"], carrier, facts["decoder_reads"])
-    answers = []
-    for image, message in zip(images.split(_BATCH), messages.split(_BATCH), strict=True):
-        taps = tap(model, image, facts["block"], carrier)
-        replaced = encoder(torch.cat([taps.carrier, message.to(model.device).float()], dim=1))
-        answers.append(decoder(later(carrier.write(taps.tokens, replaced)).read))
-    return torch.cat(answers).cpu()
+    taps = tap(model, images, facts["block"], carrier)
+    replaced = encoder(torch.cat([taps.carrier, messages.to(model.device).float()], dim=1))
+    return cast(Outputs, later(carrier.write(taps.tokens, replaced))).read
+
+
+def log_likelihood(logits: Tensor, messages: Tensor) -> Tensor:
+    """Log-probability of each bit of the messages, (n, bits)."""
+    return -F.binary_cross_entropy_with_logits(logits, messages.to(logits.device).float(), reduction="none")
+
+
+def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
+    """Mean log-likelihood of the bits over n triggers; each counts no less than a guess, so that none makes up for others.
+
+    Without that bound two bits that are far wrong would weigh as much as all of them right.
+    """
+    encoder, decoder = frozen_coders(key, model.device)
+    rows = torch.randperm(len(key.tensors["messages"]), generator=drawn)[:n]
+    messages = torch.from_numpy(key.tensors["messages"])[rows]
+    logits = decoder.logits(carry(model, images_of(key)[rows], messages, encoder, key.facts))
+    return log_likelihood(logits, messages).clamp(min=math.log(1 / 2)).mean()
 
 
 def images_of(key: amb.Key) -> Tensor:
@@ -58,6 +80,12 @@ def coders_of(key: amb.Key) -> tuple[Encoder, Decoder]:
     encoder.load_state_dict(_under(key, "encoder."))
     decoder.load_state_dict(_under(key, "decoder."))
     return encoder.eval(), decoder.eval()
+
+
+def frozen_coders(key: amb.Key, device: torch.device) -> tuple[Encoder, Decoder]:
+    """The same on a device, for gradients that pass through them."""
+    encoder, decoder = coders_of(key)
+    return encoder.to(device).requires_grad_(False), decoder.to(device).requires_grad_(False)
 
 
 def _under(key: amb.Key, prefix: str) -> dict[str, Tensor]:

@@ -28,7 +28,19 @@ _DECODER_HIDDEN = {"channel": 256, "token": 512}  # likewise 512
 
 
 def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
-    """Choose the block, train on cached representations, and keep what reads the mark as the key."""
+    """The marked model, and what reads the mark as the key."""
+    marked = owner.copy(f"{owner.ref}+{params.name}")
+    key, report = make_key(params, owner, marked, ctx)
+    return amb.Embedding(marked.requires_grad_(True), key, report)
+
+
+def make_key(
+    params: ActiveMark, owner: amb.VisionModel, marked: amb.VisionModel | None, ctx: amb.Context
+) -> tuple[amb.Key, dict[str, Any]]:
+    """Choose the block, train on cached representations; the key, and what to report of the work.
+
+    Trains encoder, decoder and the later blocks of `marked`, a copy of the owner's model; without it, the coders alone.
+    """
     block, why = _choose_block(params, owner, ctx)
     carrier = Carrier(params.carrier, params.index, owner.backbone.n_prefix)
     frozen = owner.copy().requires_grad_(False)
@@ -39,22 +51,25 @@ def embed(params: ActiveMark, owner: amb.VisionModel, ctx: amb.Context) -> amb.E
     n_images = min(params.n_images, len(ctx.split("owner")))
     clean = _cache(original, ctx.split("owner"), list(range(n_images)), params, ctx)
 
-    marked = owner.copy(f"{owner.ref}+{params.name}")
-    later = LaterBlocks(marked, block, carrier, params.decoder_reads)
+    later = LaterBlocks(marked, block, carrier, params.decoder_reads) if marked else original
     encoder, decoder = _make_coders(params, own, later, ctx)
     losses = _train(params, original, later, encoder, decoder, own, clean, messages, ctx)
 
     facts = _key_facts(params, block, own, encoder, decoder, owner.facts())
-    answers = read_messages(marked, triggers.float() / 255, messages, encoder, decoder, facts) > 0.5
+    answers = read_messages(later.model, triggers.float() / 255, messages, encoder, decoder, facts) > 0.5
     whole = (answers == messages.bool()).all(dim=1)
     report = {"block": block, "block_choice": why, "losses": losses, "all_bits_rate": _share(whole)}
+    swapped = messages.roll(1, dims=0)  # each image with the message of another
+    told = read_messages(later.model, triggers.float() / 255, swapped, encoder, decoder, facts) > 0.5
+    report["swapped_reads_injected"] = _share(told == swapped.bool())
+    report["swapped_reads_own"] = _share(told == messages.bool())
     if params.select:
         triggers, messages = _select(triggers, messages, whole)
         report["kept_triggers"] = len(triggers)
         if int(whole.sum()) < _FEWEST:
             report["selection"] = "too few triggers decode whole, so all are kept"
     key = amb.Key(params.canonical(), owner.digest(), _tensors(triggers, messages, encoder, decoder), facts)
-    return amb.Embedding(marked.requires_grad_(True), key, report)
+    return key, report
 
 
 def _train(
@@ -68,8 +83,11 @@ def _train(
     messages: Tensor,
     ctx: amb.Context,
 ) -> dict[str, float]:
-    """Minimise |q(x) - q~(x)| + lambda |m - m'| (eq. 2) over the later blocks, the encoder and the decoder."""
-    trained = _choose_trained(params, later)
+    """Minimise |q(x) - q~(x)| + lambda |m - m'| (eq. 2) over the later blocks, the encoder and the decoder.
+
+    Where `later` is the original itself its blocks stay, and the message is all there is to learn.
+    """
+    trained = {} if later is original else _choose_trained(params, later)
     coders = [*encoder.parameters(), *decoder.parameters()]
     groups = [{"params": list(trained.values()), "lr": params.lr}, {"params": coders, "lr": params.coder_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
@@ -95,9 +113,9 @@ def _train(
         read = functional_call(later, dict(weights), (written,))
         form = "squares" if step < params.warm_up * params.steps and params.loss == "norm" else params.loss
         terms = {"message": params.lam * _message_loss(decoder(read.read), message, form)}
-        if params.fidelity != "clean":
+        if trained and params.fidelity != "clean":
             terms["marked path"] = _fidelity_loss(original, read, held.output, params.loss)
-        if params.fidelity != "marked":
+        if trained and params.fidelity != "marked":
             plain = clean.fetch(clean_rows, ctx.device)
             terms["clean path"] = _fidelity_loss(original, later(plain.tokens), plain.output, params.loss)
         if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +11,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    import torch
+
     from amb.vision import SuspectView, VisionModel
 
 
@@ -73,6 +77,13 @@ class AdvTra(amb.Method):
             return f"the key is of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
         return None
 
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "messages": "keep the owner's samples and register the labels that the innocent model gives them; one query a "
+        "sample, and it matches by construction: whoever may register labels after the fact claims any model",
+        "triggers": "search for trajectories on the innocent model itself, with at most `budget` iterations a segment",
+    }
+    unlearnable: ClassVar[bool] = True
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_advtra.trajectories import embed
 
@@ -82,3 +93,16 @@ class AdvTra(amb.Method):
         from amb_advtra.trajectories import extract
 
         return extract(self, suspect, key)
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_advtra.trajectories import relabel
+
+        if what == "messages":
+            return relabel(self, model, ctx)
+        quick = self.model_copy(update={"max_iterations": budget})
+        return replace(quick.embed(model, ctx).key, method=self.canonical())
+
+    def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
+        from amb_advtra.trajectories import agreement
+
+        return agreement(model, key, n, drawn)

@@ -3,12 +3,98 @@
 from __future__ import annotations
 
 import amb
+from amb_attacks.adversarial import Adversarial
+from amb_attacks.cut import CutBlocks, CutRear, CutRegisters, CutResolution, DropRegisters, KeepBlocks, Resize
 from amb_attacks.distill import Distill
+from amb_attacks.filters import (
+    BlurBefore,
+    FlipBefore,
+    InputBlur,
+    InputFlip,
+    InputJpeg,
+    InputLevels,
+    InputNoise,
+    JpegBefore,
+    LabelsOnly,
+    LevelsBefore,
+    NoiseBefore,
+    OutputLabels,
+    OutputRound,
+    RoundAfter,
+)
 from amb_attacks.finetune import FineTune
+from amb_attacks.forge import Forge
+from amb_attacks.invariance import Invariance
+from amb_attacks.lora import Lora
+from amb_attacks.merge import Merge
+from amb_attacks.noise import WeightNoise
 from amb_attacks.none import NoAttack
+from amb_attacks.overwrite import Overwrite
 from amb_attacks.prune import Prune
+from amb_attacks.quantize import Int8Layers, Quantize, QuantizeInt8
+from amb_attacks.residual import (
+    AdaptiveClip,
+    AdaptiveErase,
+    AdaptiveScramble,
+    ClipStream,
+    EraseStream,
+    ScrambleStream,
+)
+from amb_attacks.structured import BlockWidths, PruneStructured
+from amb_attacks.unlearn import Unlearn
 
 
 @amb.hookimpl
 def amb_register_attacks() -> list[type[amb.Attack]]:
-    return [NoAttack, Prune, FineTune, Distill]
+    return [
+        NoAttack,
+        Prune,
+        PruneStructured,
+        FineTune,
+        Lora,
+        Adversarial,
+        Distill,
+        Quantize,
+        QuantizeInt8,
+        CutBlocks,
+        CutRear,
+        CutRegisters,
+        CutResolution,
+        InputJpeg,
+        InputBlur,
+        InputNoise,
+        InputFlip,
+        InputLevels,
+        OutputRound,
+        OutputLabels,
+        Invariance,
+        Merge,
+        WeightNoise,
+        AdaptiveErase,
+        AdaptiveClip,
+        AdaptiveScramble,
+        Overwrite,
+        Unlearn,
+        Forge,
+    ]
+
+
+@amb.hookimpl
+def amb_register_edits() -> list[type[amb.Edit]]:
+    return [
+        BlockWidths,
+        Int8Layers,
+        KeepBlocks,
+        DropRegisters,
+        Resize,
+        JpegBefore,
+        BlurBefore,
+        NoiseBefore,
+        FlipBefore,
+        LevelsBefore,
+        RoundAfter,
+        LabelsOnly,
+        EraseStream,
+        ClipStream,
+        ScrambleStream,
+    ]

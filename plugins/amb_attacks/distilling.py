@@ -1,8 +1,8 @@
-"""The training behind `distill`: ask the model once, then one visible loop over its answers."""
+"""The training behind `distill`: the thief's images, the model's answers to them, and one visible loop over both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 import torch
@@ -22,19 +22,40 @@ ACCESS: Final[dict[Target, amb.Access]] = {
     "hard": "labels",
     "feature-mse": "features",
     "feature-cosine": "features",
+    "token-mse": "weights",  # who serves embeddings does not serve tokens
+    "token-cosine": "weights",
+    "contrastive": "features",
 }
 """What the thief has to see of the model for each target."""
+Answers = Callable[[Tensor, Tensor], Tensor]
+"""From rows of the thief's images, and these images as they are shown, to the model's answers."""
 _ASK = 256  # images per question to the model
+_GRID = 4  # surrogates are cut into 4 x 4 pieces
 
 
 def distill(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """A student with weights of its own that answers the attacker's images as the model does."""
-    split = ctx.split("attacker")
+    split: amb.Split = ctx.split("attacker")
     _check_classes(params, model, split)
     n_images = min(params.n_images, len(split))
-    answers = ask(amb.SuspectView(model, ACCESS[params.target]), split, n_images)  # they stay the same: ask once
+    if params.images == "surrogate":
+        split = Surrogates(split, n_images, ctx.generator("surrogate images"))
     student = new_student(params, model, ctx)
-    projection = _projection(params, student, answers, ctx)
+    view = amb.SuspectView(model, ACCESS[params.target])
+    imitate(params, student, view, split, n_images, ctx)
+    ctx.note(queries=view.queries)
+    if params.by_class or params.images == "surrogate" or "classification" not in model.heads:
+        return student.eval()
+    head = Schedule("cosine", batch=params.batch, n_images=params.n_images, layers="head")
+    return tune(student, split, "classification", head, ctx, student.ref)
+
+
+def imitate(
+    params: Distill, student: amb.VisionModel, view: amb.SuspectView, split: amb.Split, n_images: int, ctx: amb.Context
+) -> None:
+    """Train the student, in place, on what the view tells of the model."""
+    answers = _answers(params, view, split, n_images)
+    projection = _projection(params, student, answers, split, ctx)
     batch_size = min(params.batch, n_images)
     n_steps = params.epochs * (n_images // batch_size)
     weights = [*student.parameters(), *projection.parameters()]
@@ -42,30 +63,36 @@ def distill(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.Vi
     schedule = Schedule("cosine")
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
     batches = _whole_batches(params.epochs, n_images, batch_size, ctx.generator("student batches"))
+    drawn = ctx.generator("augmentation")
     student.train()
     with ctx.seeded("student dropout"):
         for rows in ctx.progress.track(batches, params.canonical(), n_steps):
             batch = split.batch(rows.tolist())
-            answer = answers[rows].to(ctx.device)
-            if params.by_class:
-                loss = class_loss(params, student.logits(batch.images), answer, batch.labels.to(ctx.device))
-            else:
-                loss = feature_loss(params, projection(student.features(batch.images)), answer)
+            theirs, ours = _views(params, batch.images.to(ctx.device), drawn)
+            answer = answers(rows, theirs).to(ctx.device)
+            loss = _loss(params, student, projection, ours, answer, batch.labels.to(ctx.device))
             loss.backward()
             optimizer.step()
             rate.step()
             optimizer.zero_grad()
-    if params.by_class or "classification" not in model.heads:
-        return student.eval()
-    head = Schedule("cosine", batch=params.batch, n_images=params.n_images, layers="head")
-    return tune(student, split, "classification", head, ctx, student.ref)
 
 
-def ask(view: amb.SuspectView, split: amb.Split, n_images: int) -> Tensor:
-    """The model's answers to the first images: logits (n, classes), labels (n,) or embeddings (n, features)."""
+@torch.no_grad()
+def ask(view: amb.SuspectView, images: Tensor) -> Tensor:
+    """The model's answers: labels (n,), logits (n, classes), embeddings (n, features), or tokens as `outputs` has them."""
+    if view.access == "weights":
+        view.count_queries(len(images))
+        return outputs(view.model, images)
     verbs = {"logits": view.logits, "labels": view.labels, "features": view.features}
-    answer = verbs[view.access]
-    return torch.cat([answer(batch.images).cpu() for batch in in_order(split, _ASK, n_images)])
+    return verbs[view.access](images)
+
+
+def outputs(model: amb.VisionModel, images: Tensor) -> Tensor:
+    """Output tokens without registers: CLS, or the mean of the patches where there is none, then the patches."""
+    tokens, n_prefix = model.tokens(images), model.backbone.n_prefix
+    patches = tokens[:, n_prefix:]
+    summary = tokens[:, :1] if n_prefix else patches.mean(dim=1, keepdim=True)
+    return torch.cat([summary, patches], dim=1)
 
 
 def class_loss(params: Distill, logits: Tensor, answer: Tensor, labels: Tensor) -> Tensor:
@@ -82,10 +109,99 @@ def class_loss(params: Distill, logits: Tensor, answer: Tensor, labels: Tensor) 
 
 
 def feature_loss(params: Distill, features: Tensor, answer: Tensor) -> Tensor:
-    """Mean squared error, or one less the mean cosine similarity, of embeddings (n, features)."""
-    if params.target == "feature-mse":
+    """Mean squared error, or one less the mean cosine similarity, of embeddings or tokens (..., features)."""
+    if params.target.endswith("mse"):
         return F.mse_loss(features, answer)
-    return 1 - F.cosine_similarity(features, answer).mean()
+    return 1 - F.cosine_similarity(features, answer, dim=-1).mean()
+
+
+def token_loss(params: Distill, tokens: Tensor, answer: Tensor, has_cls: bool) -> Tensor:
+    """The same of `outputs` of both, of one width, over the patches of the model's grid and the student's CLS."""
+    patches = resampled(tokens[:, 1:], answer.shape[1] - 1)
+    if not has_cls:  # the mean of its patches would be trained twice, and towards another token
+        return feature_loss(params, patches, answer[:, 1:])
+    return feature_loss(params, torch.cat([tokens[:, :1], patches], dim=1), answer)
+
+
+def resampled(patches: Tensor, n: int) -> Tensor:
+    """Patch tokens of a square grid, bilinearly interpolated to a square grid of `n`."""
+    if patches.shape[1] == n:
+        return patches
+    side, new_side = round(patches.shape[1] ** 0.5), round(n**0.5)
+    grid = patches.transpose(1, 2).unflatten(2, (side, side))
+    grid = F.interpolate(grid, size=(new_side, new_side), mode="bilinear", align_corners=False, antialias=True)
+    return grid.flatten(2).transpose(1, 2)
+
+
+def contrastive_loss(features: Tensor, answer: Tensor, temperature: float) -> Tensor:
+    """Cont-Steal's InfoNCE of the student's embeddings, (n, features) as the model's.
+
+    -log of exp(sim(student i, model i) / T) over the sum of exp(sim(student i, model k) / T), all k, and of
+    exp(sim(student i, student k) / T), k != i. As in the authors' code, the sum has the positive pair in it.
+    """
+    student, model = F.normalize(features, dim=1), F.normalize(answer, dim=1)
+    own = (student @ student.T).masked_fill(
+        torch.eye(len(student), dtype=torch.bool, device=student.device), -torch.inf
+    )
+    similarities = torch.cat([student @ model.T, own], dim=1) / temperature
+    return F.cross_entropy(similarities, torch.arange(len(student), device=student.device))
+
+
+def augmented(images: Tensor, drawn: torch.Generator) -> Tensor:
+    """Each image anew: a crop of 60 to 100 % of its side at its old size, and contrast and brightness by channel.
+
+    No flip: in digits and letters it is another sign.
+    """
+    n, n_channels = images.shape[:2]
+    side = 1 - 0.4 * torch.rand(n, 1, generator=drawn)
+    centre = (2 * torch.rand(n, 2, generator=drawn) - 1) * (1 - side)  # of the crop, in [-1, 1]
+    to_crop = torch.cat([torch.diag_embed(side.expand(n, 2)), centre[:, :, None]], dim=2)
+    grid = F.affine_grid(to_crop, list(images.shape), align_corners=False).to(images.device)
+    crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    contrast, brightness = torch.rand(2, n, n_channels, 1, 1, generator=drawn).to(images.device)
+    return ((crops - 0.5) * (0.6 + 0.8 * contrast) + 0.3 + 0.4 * brightness).clamp(0, 1)
+
+
+class Surrogates:
+    """Images of no domain, one for each of the first `n` images of a split; a fixed recipe, and no labels.
+
+    Two images are mixed, the mixture's 4 x 4 pieces shuffled and its channels permuted; every other one is inverted.
+    """
+
+    n_classes = 0
+    n_mask_classes = 0
+
+    def __init__(self, split: amb.Split, n: int, drawn: torch.Generator) -> None:
+        self.split = split
+        order = torch.randperm(n, generator=drawn)
+        self.partners = torch.empty_like(order).scatter_(0, order, order.roll(1))  # of one cycle: none is its own
+        self.shares = 0.3 + 0.4 * torch.rand(n, generator=drawn)
+        self.pieces = torch.rand(n, _GRID**2, generator=drawn).argsort(dim=1)
+        self.channels = torch.rand(n, 3, generator=drawn).argsort(dim=1)
+        self.inverted = torch.rand(n, generator=drawn) < 0.5
+
+    def __len__(self) -> int:
+        return len(self.partners)
+
+    def batch(self, indices: Sequence[int]) -> amb.Batch:
+        """The surrogates at `indices`; their labels are -1, which no loss takes."""
+        rows = torch.as_tensor(list(indices))
+        one, other = (self.split.batch(each.tolist()).images for each in (rows, self.partners[rows]))
+        mixed = torch.lerp(other, one, self.shares[rows].view(-1, 1, 1, 1))
+        shuffled = _in_pieces(mixed, self.pieces[rows])
+        coloured = shuffled[torch.arange(len(rows))[:, None], self.channels[rows]]
+        images = torch.where(self.inverted[rows].view(-1, 1, 1, 1), 1 - coloured, coloured)
+        return amb.Batch(images, torch.full_like(rows, -1))
+
+
+def _in_pieces(images: Tensor, order: Tensor) -> Tensor:
+    """Images cut into pieces, put together in another order; what is left over of a side is cut off."""
+    side = images.shape[-1] // _GRID
+    cut = images[..., : _GRID * side, : _GRID * side].unfold(2, side, side).unfold(3, side, side)
+    pieces = cut.flatten(2, 3).transpose(1, 2)  # (n, pieces, channels, side, side)
+    pieces = pieces[torch.arange(len(images))[:, None], order]
+    rows = pieces.unflatten(1, (_GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)  # (n, channels, row, y, column, x)
+    return rows.flatten(4, 5).flatten(2, 3)
 
 
 def new_student(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
@@ -94,13 +210,13 @@ def new_student(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> am
         bare = _build(params.student, model)
         n_classes = _n_classes(model) if params.by_class else 0
         heads = {"classification": HEADS["classification"](bare.backbone.dim, n_classes)} if n_classes else {}
-    ref = f"{model.ref}+{params.canonical()}"
-    return amb.VisionModel(ref, bare.architecture, bare.backbone, heads).to(ctx.device).eval()
+    bare.ref, bare.heads = f"{model.ref}+{params.canonical()}", nn.ModuleDict(heads)
+    return bare.to(ctx.device).eval()
 
 
 def _build(student: str, model: amb.VisionModel) -> amb.VisionModel:
-    if student == "same":
-        return amb.build_model(model.architecture)
+    if student == "same":  # as published: what was done to the stolen copy since is no part of the student
+        return amb.build_model({key: value for key, value in model.architecture.items() if key != "edits"})
     size = model.backbone.image_size
     architecture = {"loader": "timm", "name": student}
     try:
@@ -109,13 +225,44 @@ def _build(student: str, model: amb.VisionModel) -> amb.VisionModel:
         return amb.build_model({**architecture, "options": {}, "image_size": size})
 
 
-def _projection(params: Distill, student: amb.VisionModel, answers: Tensor, ctx: amb.Context) -> nn.Module:
-    """From the student's embedding to the width of the model's; nothing where there is no need."""
+def _answers(params: Distill, view: amb.SuspectView, split: amb.Split, n_images: int) -> Answers:
+    if params.augment or params.by_token:  # no image is shown twice, or its answer is too large to keep
+        return lambda _, images: ask(view, images)
+    kept = torch.cat([ask(view, batch.images).cpu() for batch in in_order(split, _ASK, n_images)])
+    return lambda rows, _: kept[rows]
+
+
+def _views(params: Distill, images: Tensor, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What is shown to the model and what to the student."""
+    if not params.augment:
+        return images, images
+    theirs = augmented(images, drawn)
+    return theirs, augmented(images, drawn) if params.target == "contrastive" else theirs
+
+
+def _loss(
+    params: Distill, student: amb.VisionModel, projection: nn.Module, images: Tensor, answer: Tensor, labels: Tensor
+) -> Tensor:
+    if params.by_class:
+        return class_loss(params, student.logits(images), answer, labels)
+    if params.by_token:
+        return token_loss(params, projection(outputs(student, images)), answer, student.backbone.n_prefix > 0)
+    features = projection(student.features(images))
+    if params.target == "contrastive":
+        return contrastive_loss(features, answer, params.contrast_temperature)
+    return feature_loss(params, features, answer)
+
+
+def _projection(
+    params: Distill, student: amb.VisionModel, answers: Answers, split: amb.Split, ctx: amb.Context
+) -> nn.Module:
+    """From the student's width to that of the model's answers; nothing where there is no need."""
     if params.by_class:
         return nn.Identity()
-    width = student.facts().n_features
+    theirs = answers(torch.tensor([0]), split.batch([0]).images).shape[-1]
+    ours = student.backbone.dim if params.by_token else student.facts().n_features
     with ctx.seeded("projection"):
-        layer = nn.Identity() if width == answers.shape[1] else nn.Linear(width, answers.shape[1])
+        layer = nn.Identity() if ours == theirs else nn.Linear(ours, theirs)
     return layer.to(ctx.device)
 
 

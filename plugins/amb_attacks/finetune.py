@@ -10,50 +10,74 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    from amb.tuning import Schedule
     from amb.vision import VisionModel
 
 
 class FineTune(amb.Attack):
-    """Train the model with a new task head on the attacker's images, with AdamW.
+    """Train the model with a task head on the attacker's images, with AdamW.
 
     The head is concat(CLS, mean patch) -> norm -> dropout -> linear for classification, and one linear layer on
-    each patch token for segmentation. Its utility shows as `head_accuracy` or `head_miou`.
+    each patch token for segmentation: a new one, or the model's own where that is of the attacker's classes. Its
+    utility shows as `head_accuracy` or `head_miou`. The four classic forms are presets: the last layer or all of
+    them (ll, al), fine-tuned as they are or after the last was initialised anew (ft, rt).
     """
 
     name: ClassVar[str] = "finetune"
     source: ClassVar[str] = (
-        "ActiveMark, section 4.2: all layers, AdamW, three schedules; 5 epochs as in the authors' code"
+        "ActiveMark, section 4.2: all layers, AdamW, three schedules; 5 epochs as in the authors' code. "
+        "FTLL, FTAL, RTLL, RTAL: Adi et al. 2018, section 5.4; after Uchida et al. 2017, section 4.3"
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "finetune-constant": {"schedule": "constant"},
         "finetune-cosine": {"schedule": "cosine"},
         "finetune-linear": {"schedule": "linear"},
         "finetune-segmentation": {"task": "segmentation"},
+        "ftll": {"head": "keep", "layers": "head", "lr": 3e-3},
+        "ftal": {"head": "keep", "layers": "all"},
+        "rtll": {"head": "new", "layers": "head"},
+        "rtal": {"head": "new", "layers": "all"},
+        "linear-probe": {"layers": "head", "schedule": "cosine", "weight_decay": 0.0, "epochs": 20},
     }
+    strength_parameter: ClassVar[str | None] = "epochs"
 
     task: Literal["classification", "segmentation"] = "classification"
     """What the model is trained for."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
     layers: Literal["all", "head"] = "all"
-    """Train the whole model, or the new head alone."""
+    """Train the whole model, or the head alone."""
+    head: Literal["new", "keep"] = "new"
+    """Start from a new head, or from the model's own; other heads are dropped."""
     lr: float = Field(1e-5, ge=0)
-    """Learning rate of the encoder."""
+    """Learning rate of the encoder, and of a head that was kept."""
     head_lr: float = Field(3e-3, gt=0)
-    """Learning rate of the new head."""
+    """Learning rate of a new head."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay."""
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=0)
     """Passes over the images."""
     batch: int = Field(64, ge=1)
     """Images per step."""
     n_images: int = Field(2048, ge=1)
     """How many of the attacker's images to train on."""
 
-    def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb.tuning import Schedule, tune
+    def skip(self, model: VisionModel) -> str | None:
+        if self.head == "keep" and self.task not in model.heads:
+            return f"{model.ref} has no {self.task} head that could be kept"
+        return None
 
-        schedule = Schedule(
+    def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
+        from amb.tuning import tune
+
+        ref = f"{model.ref}+{self.canonical()}"
+        return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head)
+
+    def plan(self) -> Schedule:
+        """How long and how fast to train."""
+        from amb.tuning import Schedule
+
+        return Schedule(
             self.schedule,
             lr=self.lr,
             head_lr=self.head_lr,
@@ -63,4 +87,3 @@ class FineTune(amb.Attack):
             n_images=self.n_images,
             layers=self.layers,
         )
-        return tune(model, ctx.split("attacker"), self.task, schedule, ctx, f"{model.ref}+{self.canonical()}")

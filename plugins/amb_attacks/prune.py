@@ -1,4 +1,4 @@
-"""`prune`: set the smallest weights to zero, without retraining."""
+"""`prune`: set single weights to zero, the smallest or random ones, without retraining."""
 
 from __future__ import annotations
 
@@ -16,35 +16,44 @@ if TYPE_CHECKING:
 
 
 class Prune(amb.Attack):
-    """Zero the share of weights with the smallest magnitude (unstructured L1), without retraining.
+    """Zero a share of the weights, those with the smallest magnitude (unstructured L1), without retraining.
 
     Takes the matrices of all linear and convolutional layers of the encoder; task heads, biases, norms and
-    position embeddings stay. Built on torch.nn.utils.prune.
+    position embeddings stay. Random weights instead of the smallest serve as a control. Built on
+    torch.nn.utils.prune.
     """
 
     name: ClassVar[str] = "prune"
-    source: ClassVar[str] = "Han et al. 2016; ActiveMark, section 4.2"
+    source: ClassVar[str] = "Han et al. 2015, section 3; ActiveMark, section 4.2"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        f"prune{percent}": {"amount": percent / 100} for percent in (20, 40, 60, 80)
+        f"{name}{percent}": {"amount": percent / 100, **more}
+        for name, more in {
+            "prune": {},
+            "prune-layer": {"scope": "layer"},
+            "prune-random": {"criterion": "random"},
+        }.items()
+        for percent in (20, 40, 60, 80)
     }
+    strength_parameter: ClassVar[str | None] = "amount"
 
     amount: float = Field(ge=0, lt=1)
     """Share of the weights set to zero."""
     scope: Literal["global", "layer"] = "global"
-    """Rank weights over the whole model, or within each layer."""
+    """Take the share from the whole model, or from each layer."""
+    criterion: Literal["magnitude", "random"] = "magnitude"
+    """Zero the smallest weights, or random ones."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from torch.nn.utils import prune
 
         pruned = model.copy(f"{model.ref}+{self.canonical()}")
-        weights = [(layer, "weight") for layer in _layers(pruned)]
         if self.amount == 0:  # torch keeps a mask all the same; the model is the same without
             return pruned
-        if self.scope == "global":
-            prune.global_unstructured(weights, prune.L1Unstructured, amount=self.amount)
-        else:
-            for layer, name in weights:
-                prune.l1_unstructured(layer, name, amount=self.amount)
+        weights = [(layer, "weight") for layer in _layers(pruned)]
+        how = prune.RandomUnstructured if self.criterion == "random" else prune.L1Unstructured
+        with ctx.seeded("mask"):
+            for group in [weights] if self.scope == "global" else [[weight] for weight in weights]:
+                prune.global_unstructured(group, how, amount=self.amount)
         for layer, name in weights:
             prune.remove(layer, name)  # bake the mask into the weights
         return pruned

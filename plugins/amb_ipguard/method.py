@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -10,6 +11,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    import torch
+
     from amb.vision import SuspectView, VisionModel
 
 
@@ -67,6 +70,13 @@ class IPGuard(amb.Method):
             return f"the key's labels are of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
         return None
 
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "messages": "keep the owner's points and register the labels that the innocent model gives them; one query a point, "
+        "and it matches by construction: whoever may register labels after the fact claims any model",
+        "triggers": "search for points on the innocent model itself, each with at most `budget` iterations",
+    }
+    unlearnable: ClassVar[bool] = True
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_ipguard.fingerprint import embed
 
@@ -76,6 +86,19 @@ class IPGuard(amb.Method):
         from amb_ipguard.fingerprint import extract
 
         return extract(suspect, key, self.batch)
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_ipguard.fingerprint import relabel
+
+        if what == "messages":
+            return relabel(self, model, ctx)
+        quick = self.model_copy(update={"max_iterations": budget})
+        return replace(quick.embed(model, ctx).key, method=self.canonical())
+
+    def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
+        from amb_ipguard.fingerprint import agreement
+
+        return agreement(model, key, n, drawn)
 
 
 _FEWEST_CLASSES = 3  # i, j and one to stay away from

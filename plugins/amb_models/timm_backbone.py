@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import Attention, Mlp
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 import amb
@@ -33,6 +34,52 @@ class TimmViT(Backbone):
     @property
     def tail(self) -> Sequence[nn.Module]:
         return [part for part in (self.net.norm, self.net.fc_norm, self.net.attn_pool) if part is not None]
+
+    def parts(self, block: int) -> amb.BlockParts | None:
+        """Views of a plain block: one matrix for query, key and value, then projection and a two-layer MLP."""
+        module = self.net.blocks[block]
+        attention, mlp = getattr(module, "attn", None), getattr(module, "mlp", None)
+        if type(module) is not Block or type(attention) is not Attention or type(mlp) is not Mlp:
+            return None
+        if not (_is_identity(attention.q_norm, attention.norm, mlp.norm) and attention.gate is None):
+            return None
+        if not all(isinstance(layer, nn.Linear) for layer in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2)):
+            return None
+        weights = attention.qkv.weight.data.chunk(3)
+        biases = attention.qkv.bias.data.chunk(3) if attention.qkv.bias is not None else (None, None, None)
+        query, key, value = (amb.Affine(*pair) for pair in zip(weights, biases, strict=True))
+        return amb.BlockParts(
+            module.norm1,
+            query,
+            key,
+            value,
+            _affine(attention.proj),
+            module.norm2,
+            _affine(mlp.fc1),
+            _affine(mlp.fc2),
+            attention.num_heads,
+            (getattr(module.ls1, "gamma", None), getattr(module.ls2, "gamma", None)),
+        )
+
+    def keep_blocks(self, kept: Sequence[int]) -> None:
+        self.net.blocks = nn.Sequential(*(self.net.blocks[index] for index in kept))
+
+    def drop_registers(self) -> None:
+        """Registers stand behind CLS; where they have position embeddings of their own, those go too."""
+        net, n = self.net, self.net.num_reg_tokens
+        n_class = self.n_prefix - n
+        if net.pos_embed is not None and not net.no_embed_class:
+            places = net.pos_embed.data
+            net.pos_embed = nn.Parameter(torch.cat([places[:, :n_class], places[:, n_class + n :]], dim=1))
+        net.reg_token = None
+        net.num_reg_tokens, net.num_prefix_tokens, self.n_prefix = 0, n_class, n_class
+
+    def resize(self, image_size: int) -> None:
+        """Interpolate the position embedding as timm itself does."""
+        if image_size % self.net.patch_embed.patch_size[0]:
+            raise amb.CheckpointError(f"Images of {image_size} pixels cannot be cut into whole patches.")
+        self.net.set_input_size(img_size=image_size)
+        self.image_size = image_size
 
     def embed(self, images: Tensor) -> Tensor:
         tokens = self.net._pos_embed(self.net.patch_embed(images))
@@ -116,6 +163,14 @@ def _wrap(net: nn.Module, ref: str, architecture: Mapping[str, Any]) -> amb.Visi
             f"{ref} yields {tuple(features.shape)}, which is no (n, channels, height, width) map."
         )
     return amb.VisionModel(ref, architecture, backbone)
+
+
+def _affine(layer: nn.Linear) -> amb.Affine:
+    return amb.Affine(layer.weight.data, layer.bias.data if layer.bias is not None else None)
+
+
+def _is_identity(*layers: nn.Module) -> bool:
+    return all(isinstance(layer, nn.Identity) for layer in layers)
 
 
 def _input_of(net: nn.Module) -> tuple[int, tuple[float, ...], tuple[float, ...]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.segmentation import mean_iou
 
@@ -48,6 +49,7 @@ class Recipe:
     peak_rate: float = 2e-3  # one cycle, 10 % warm-up
     weight_decay: float = 0.05
     clip: float = 1.0  # norm of the gradient
+    teacher: str = ""  # a student learns this model's embeddings and class probabilities instead of labels
 
 
 RECIPES: Final = {
@@ -56,11 +58,15 @@ RECIPES: Final = {
     "other-data": Recipe(VIT, seed=3, split="attacker", steps=1200),
     "registers": Recipe(REGISTERS, seed=4, steps=1200),
     "convnet": Recipe(CONVNET, seed=5, side=8, steps=1200),
+    "convnet-other-data": Recipe(CONVNET, seed=6, side=8, split="attacker", steps=1200),
+    "distilled": Recipe(VIT, seed=8, split="attacker", steps=1600, teacher="owner"),
+    "random": Recipe(VIT, seed=7, steps=0),
 }
 
 
 def train(recipe: Recipe) -> amb.VisionModel:
     """Train a model from scratch: class and mask together, one visible loop."""
+    teacher = amb.load_ref(f"tiny/{recipe.teacher}") if recipe.teacher else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # timm draws initial weights and dropout from the global generator
         bare = amb.build_model(recipe.architecture)
@@ -71,13 +77,14 @@ def train(recipe: Recipe) -> amb.VisionModel:
         }
         model = amb.VisionModel(bare.ref, bare.architecture, bare.backbone, heads).train()
         optimizer = torch.optim.AdamW(model.parameters(), recipe.peak_rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.peak_rate, recipe.steps, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.peak_rate, max(1, recipe.steps), pct_start=0.1)
         for step in range(recipe.steps):
             batch = compose(recipe.split, range(step * recipe.batch, (step + 1) * recipe.batch))
             assert batch.masks is not None
             tokens = model.tokens(batch.images)
             size = batch.images.shape[-1]
-            named = F.cross_entropy(model.apply_head(tokens, "classification", size), batch.labels)
+            logits = model.apply_head(tokens, "classification", size)
+            named = _imitation(teacher, batch, tokens, logits) if teacher else F.cross_entropy(logits, batch.labels)
             found = F.cross_entropy(model.apply_head(tokens, "segmentation", size), batch.masks)
             optimizer.zero_grad()
             (named + found).backward()
@@ -89,6 +96,15 @@ def train(recipe: Recipe) -> amb.VisionModel:
                     f"step {step + 1}/{recipe.steps}  label {named:.3f}  mask {found:.3f}", file=sys.stderr, flush=True
                 )
     return model.eval()
+
+
+def _imitation(teacher: amb.VisionModel, batch: amb.Batch, tokens: Tensor, logits: Tensor) -> Tensor:
+    """Squared error of the output tokens, and the divergence from the teacher's class probabilities (Hinton, T = 1)."""
+    with torch.no_grad():
+        taught = teacher.tokens(batch.images)
+        classes = teacher.apply_head(taught, "classification", batch.images.shape[-1]).log_softmax(dim=1)
+    apart = F.kl_div(logits.log_softmax(dim=1), classes, reduction="batchmean", log_target=True)
+    return F.mse_loss(tokens, taught) + apart
 
 
 @torch.no_grad()

@@ -1,0 +1,76 @@
+"""`amb calibrate`: many negatives for one method, and the thresholds that they give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from amb.cli import options
+
+EPILOG = """
+\b
+Examples:
+  amb calibrate --method activemark --suite tiny --negatives 100
+  amb calibrate --method ipguard --method advtra --negatives 40 --attack prune40 --format markdown
+
+Negatives are the suite's own and cheap ones made of them: perturbed, fine-tuned for a moment, other draws. Models made
+from one source are alike: the tables say how many sources there are, and judge each source by the thresholds of the others.
+"""
+
+
+@click.command(name="calibrate", epilog=EPILOG)
+@options.methods
+@click.option("--attack", "attacks", multiple=True, metavar="SPEC", help="Positives to judge too. Repeatable.")
+@options.suite
+@options.model
+@click.option("--negatives", type=int, default=100, show_default=True, help="How many further negatives to make.")
+@options.seed
+@options.tau
+@options.output_dir
+@options.device
+@options.format_
+@options.quiet
+def command(
+    methods: tuple[str, ...],
+    attacks: tuple[str, ...],
+    suite: str,
+    model: str | None,
+    negatives: int,
+    seed: int,
+    tau: int | None,
+    output_dir: Path,
+    device: str,
+    format_: str,
+    quiet: bool,
+) -> int:
+    """Read a method's key on many innocent models; say which thresholds they give and which claim they support.
+
+    Prints false claims on each class of innocent models, the rate that a suspect has to exceed at several false positive
+    rates with the rate of false claims on models that had no part in choosing it, and the tau that innocent models allow.
+    """
+    from amb.cli.run_command import execute
+    from amb.collection import collect
+    from amb.device import pick_device
+    from amb.layouts import with_tables
+    from amb.plan import make_plan
+    from amb.plugins import manager
+    from amb.progress import make_progress
+    from amb.reporters import reporter_of
+
+    plugins = manager()
+    reporter = reporter_of(format_, plugins.registry)
+    plan = make_plan(
+        plugins.registry,
+        suite=suite,
+        methods=methods,
+        attacks=attacks,
+        model=model,
+        seed=seed,
+        tau=tau,
+        device=pick_device(device),
+        negatives=negatives,
+    )
+    run = execute(plan, plugins, output_dir, make_progress(quiet))
+    click.echo(reporter.render(with_tables(collect(output_dir, runs=[run.id]), "negatives")))
+    return 1 if run.failed else 0

@@ -1,0 +1,165 @@
+"""Layout `negatives`: how often a method fires on innocent models, by class, and thresholds judged on other negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from amb.layouts.cells import Cell, group, judged, rate_entry, reasons, usable
+from amb.statistics import held_out, rate_over_seeds, rate_threshold, supported_fpr, tau_for_negatives
+from amb.tables import Column, Entry, Table, estimate
+
+FPRS: Final = (0.01, 0.05, 0.1)
+EPSILON: Final = 1e-3
+"""Share of trials on innocent models that the calibrated tau lets pass."""
+
+
+def negatives(document: Mapping[str, Any]) -> list[Table]:
+    """False claims on each class of negatives; calibrated thresholds; calibrated tau."""
+    innocent = [cell for cell in document["cells"] if cell["kind"] in ("negative", "forged")]
+    known = judged(innocent)
+    about = document["about"]
+    return [
+        Table(f"Innocent models by class, {about}", _CLASSES, _by_class(known), [*_CLASS_NOTES, *reasons(innocent)]),
+        Table(
+            f"Thresholds on R calibrated on negatives, {about}", _THRESHOLDS, _thresholds(document), _THRESHOLD_NOTES
+        ),
+        Table(f"τ calibrated on negatives, {about}", _TAU, _taus(known), _TAU_NOTES),
+    ]
+
+
+_CLASSES: Final = [
+    Column("method", text=True),
+    Column("class", text=True),
+    Column("models"),
+    Column("sources"),
+    Column("R(τ)"),
+    Column("highest R"),
+    Column("false claims", 2),
+]
+_CLASS_NOTES: Final = (
+    "R(τ): over trials, with a source as the cluster (Korn and Graubard); false claims: share of models claimed by eq. 13,",
+    "with the same interval. Models made from one source are alike: read how many sources there are.",
+    "forged: an innocent model read with a key that was made up for it; its verdict rests on the same key on other models.",
+)
+
+
+def _by_class(cells: Sequence[Cell]) -> list[list[Entry]]:
+    classes = group(cells, lambda cell: (str(cell["method"]), _class(cell)))
+    return [[*key, *_class_figures(members)] for key, members in sorted(classes.items())]
+
+
+def _class(cell: Cell) -> str:
+    if cell["kind"] == "forged":
+        return f"forged: {cell['attack'].partition(':')[0]}, {_what(cell)}"
+    return str(cell.get("group") or ("sibling" if cell["sibling"] else "independent"))
+
+
+def _what(cell: Cell) -> str:
+    """Which forgery, as the suspect's name has it: `forge-decoder on tiny/other-seed`."""
+    return str(cell["suspect"]).partition(" on ")[0]
+
+
+def _class_figures(cells: Sequence[Cell]) -> list[Entry]:
+    sources = group(cells, _source)
+    detected = [sum(round(cell["detection_rate"] * cell["n_trials"]) for cell in each) for each in sources.values()]
+    trials = [sum(int(cell["n_trials"]) for cell in each) for each in sources.values()]
+    claimed = [sum(bool(cell["owned"]) for cell in each) for each in sources.values()]
+    models = len({cell["suspect"] for cell in cells})
+    return [
+        models,
+        len(sources),
+        estimate(rate_over_seeds(detected, trials)),
+        max(cell["detection_rate"] for cell in cells),
+        estimate(rate_over_seeds(claimed, [len(each) for each in sources.values()])),
+    ]
+
+
+_THRESHOLDS: Final = [
+    Column("method", text=True),
+    Column("negatives", text=True),
+    Column("n neg."),
+    Column("sources"),
+    Column("wanted FPR", 2),
+    Column("R has to exceed"),
+    Column("held-out FPR", 2),
+    Column("TPR of usable", 2),
+    Column("lowest FPR"),
+]
+_THRESHOLD_NOTES: Final = (
+    "R has to exceed: the threshold that all these negatives give (conformal). Each seed has a key of its own, and a",
+    "threshold of its own; the highest is shown.",
+    "held-out FPR: each source's models are judged by the threshold of all other sources; interval over sources.",
+    "TPR: share of usable positive suspects above the threshold, which no positive has set.",
+    "lowest FPR: 1 / (n + 1), the least that n negatives can support; – stands where they cannot support the wanted one.",
+)
+
+
+def _thresholds(document: Mapping[str, Any]) -> list[list[Entry]]:
+    rows: list[list[Entry]] = []
+    for method, cells in group(judged(document["cells"]), lambda cell: str(cell["method"])).items():
+        innocent = [cell for cell in cells if cell["kind"] == "negative"]
+        independent = [cell for cell in innocent if not cell["sibling"]]
+        positive = usable([cell for cell in cells if cell["kind"] == "positive"])
+        for name, chosen in (("independent", independent), ("all", innocent)):
+            if chosen and (name == "independent" or len(innocent) > len(independent)):
+                rows += [[method, name, *_threshold(chosen, positive, fpr)] for fpr in FPRS]
+    return rows
+
+
+def _threshold(innocent: Sequence[Cell], positive: Sequence[Cell], fpr: float) -> list[Entry]:
+    """Thresholds are of one key, so of one seed; their errors are pooled by source."""
+    seeds = group(innocent, lambda cell: int(cell["seed"]))
+    at = {seed: rate_threshold([cell["detection_rate"] for cell in each], fpr) for seed, each in seeds.items()}
+    lowest = max(supported_fpr(len(each)) for each in seeds.values())
+    sizes: list[Entry] = [min(map(len, seeds.values())), len({_source(cell) for cell in innocent}), fpr]
+    known = [threshold for threshold in at.values() if threshold is not None]
+    if len(known) < len(at):
+        return [*sizes, None, None, None, lowest]
+    return [*sizes, max(known), _held_out(seeds.values(), fpr), _tpr(positive, at), lowest]
+
+
+def _held_out(seeds: Any, fpr: float) -> Entry:
+    n_false: dict[str, int] = {}
+    n: dict[str, int] = {}
+    for cells in seeds:
+        by_source = {name: [cell["detection_rate"] for cell in each] for name, each in group(cells, _source).items()}
+        for source, judged_by_others in held_out(by_source, fpr).items():
+            n_false[source] = n_false.get(source, 0) + judged_by_others.n_false
+            n[source] = n.get(source, 0) + judged_by_others.n
+    return estimate(rate_over_seeds(list(n_false.values()), list(n.values()))) if n else None
+
+
+def _tpr(positive: Sequence[Cell], at: Mapping[int, float | None]) -> Entry:
+    judged_by = [(cell, at.get(int(cell["seed"]))) for cell in positive]
+    hits = [cell["detection_rate"] > threshold for cell, threshold in judged_by if threshold is not None]
+    return estimate(rate_over_seeds([sum(hits)], [len(hits)])) if hits else None
+
+
+_TAU: Final = [
+    Column("method", text=True),
+    Column("negatives", text=True),
+    Column("τ used"),
+    Column("R(τ) on them"),
+    Column("calibrated τ"),
+]
+_TAU_NOTES: Final = (
+    f"calibrated τ: the largest with which at most {EPSILON:g} of the trials on these models pass, by the upper limit of",
+    "that share over models; – where no τ does. Coin flips would give another (docs/statistics.md): symbols that a",
+    "method injects itself are not coins.",
+)
+
+
+def _taus(cells: Sequence[Cell]) -> list[list[Entry]]:
+    rows: list[list[Entry]] = []
+    for method, members in group(cells, lambda cell: str(cell["method"])).items():
+        innocent = [cell for cell in members if cell["kind"] == "negative"]
+        for name, chosen in (("independent", [c for c in innocent if not c["sibling"]]), ("all", innocent)):
+            if chosen:
+                least = tau_for_negatives([c["curve"] for c in chosen], int(chosen[0]["n_trials"]), EPSILON)
+                rows.append([method, name, chosen[0]["tau"], rate_entry(chosen), least])
+    return rows
+
+
+def _source(cell: Cell) -> str:
+    return str(cell.get("source") or cell["suspect"])

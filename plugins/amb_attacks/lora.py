@@ -1,0 +1,57 @@
+"""`lora`: fine-tune the stolen model by low-rank changes of its weights, then merge them; parameters and presets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+import amb
+
+if TYPE_CHECKING:
+    from amb.vision import VisionModel
+
+
+class Lora(amb.Attack):
+    """Train low-rank changes of the blocks' matrices and a new classification head, then merge the changes.
+
+    Built on peft. In every block the matrices of query, key and value and those of the MLP get a change of rank at
+    most `rank`; where query, key and value are one matrix, they share it. All else of the encoder is left bit for
+    bit, and the merged model is of the same architecture as before.
+    """
+
+    name: ClassVar[str] = "lora"
+    source: ClassVar[str] = "Hu et al. 2022, section 4.1, eq. 3; the MLP's matrices as well, as peft's users do"
+    strength_parameter: ClassVar[str | None] = "epochs"
+    requires: ClassVar[tuple[str, ...]] = ("peft",)
+
+    rank: int = Field(8, ge=1)
+    """Highest rank of the change of a matrix."""
+    alpha: float = Field(16.0, gt=0)
+    """The change is scaled by this over the rank."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
+    lr: float = Field(5e-4, ge=0)
+    """Learning rate of the low-rank changes."""
+    head_lr: float = Field(3e-3, gt=0)
+    """Learning rate of the new head."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay, of the low-rank factors and the head."""
+    epochs: int = Field(5, ge=0)
+    """Passes over the images."""
+    batch: int = Field(64, ge=1)
+    """Images per step."""
+    n_images: int = Field(2048, ge=1)
+    """How many of the attacker's images to train on."""
+
+    def skip(self, model: VisionModel) -> str | None:
+        from amb_attacks.adapting import adaptable
+
+        if not adaptable(model):
+            return f"{model.ref} has no transformer blocks with linear layers of known names to adapt"
+        return None
+
+    def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
+        from amb_attacks.adapting import adapt
+
+        return adapt(self, model, ctx)

@@ -1,0 +1,51 @@
+"""`noise`: Gaussian noise on the encoder's matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+import amb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from amb.vision import VisionModel
+
+
+class WeightNoise(amb.Attack):
+    """Add Gaussian noise to every matrix of the encoder, as large as a share of the matrix's own spread.
+
+    Takes the matrices of all linear and convolutional layers; task heads, biases, norms and position embeddings stay.
+    """
+
+    name: ClassVar[str] = "noise"
+    source: ClassVar[str] = "methods.md, section 5: Gaussian weight noise, relative to each matrix"
+    strength_parameter: ClassVar[str | None] = "sigma"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        f"noise{percent:02}": {"sigma": percent / 100} for percent in (5, 10, 20)
+    }
+
+    sigma: float = Field(0.1, ge=0)
+    """Standard deviation of the noise, as a share of the matrix's own standard deviation."""
+    draw: int = Field(0, ge=0)
+    """Which draw of the noise: another number is another model."""
+
+    def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
+        import torch
+
+        noisy = model.copy(f"{model.ref}+{self.canonical()}")
+        generator = ctx.generator(f"weight noise {self.draw}")
+        for weight in _matrices(noisy):
+            drawn = torch.randn(weight.shape, generator=generator).to(weight)  # drawn on the CPU: the same on a GPU
+            weight.add_(drawn * (self.sigma * weight.std()))
+        return noisy
+
+
+def _matrices(model: VisionModel) -> list[Tensor]:
+    from torch import nn
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    return [module.weight.data for module in model.backbone.modules() if isinstance(module, kinds)]

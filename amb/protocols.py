@@ -238,6 +238,8 @@ class Reporter(ABC):
     """Renders a document: its `tables` are laid out already, its `cells` are all there is to know (docs/schema.md)."""
 
     name: ClassVar[str]
+    whole: ClassVar[bool] = False
+    """Whether `amb report` without a layout hands over the document without tables, for it chooses its own."""
 
     @abstractmethod
     def render(self, document: Mapping[str, Any]) -> str:

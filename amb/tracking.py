@@ -1,21 +1,34 @@
-"""MLflow tracking, as an observer of the lifecycle hooks: one parent run per `amb run`, one child per cell.
+"""MLflow tracking, as an observer of the lifecycle hooks: a run, in it a summary per method, in that its cells.
 
 The store is the truth; running the same command again replays everything from it into MLflow. Only the parent
-process writes, through MlflowClient. A key never gets here: only its digest.
+process writes, through MlflowClient. A key never gets here: only its digest. What is told is in `amb/tracked.py`.
 """
 
 from __future__ import annotations
 
-import math
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.hookspecs import hookimpl
+from amb.tracked import (
+    Curves,
+    cell_curves,
+    cell_metrics,
+    cell_params,
+    cell_tags,
+    labels,
+    run_tags,
+    summary_curves,
+    summary_metrics,
+    summary_params,
+    text,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +42,10 @@ _PROCESS = "amb.process"
 """Tag: host and number of the process that writes the run."""
 
 
+_BATCH: Final = 1000
+"""Most metrics that MLflow takes in one call."""
+
+
 @dataclass(frozen=True)
 class _Session:
     """What the hooks of one run share; kept in `run.notes`."""
@@ -36,27 +53,20 @@ class _Session:
     client: MlflowClient
     experiment: str
     parent: str
+    summaries: dict[str, str] = field(default_factory=dict)
+    """MLflow's id of the summary of each method whose cells are coming in."""
 
 
 @hookimpl
 def amb_run_started(run: Run) -> None:
     client, experiment = _connect(run)
-    tags = {
-        "mlflow.runName": run.id,
-        "amb.run": run.id,
-        _PROCESS: _this_process(),
-        "suite": run.plan.suite.canonical(),
-        "owner": run.plan.owner,
-        **_sweep_tag(run),
-        **_origin(run),
-    }
     _close_abandoned(client, experiment)
-    parent = client.create_run(experiment, tags=tags).info.run_id
+    asked = {"suite": run.plan.suite.canonical(), "owner": run.plan.owner}
+    parent = _create(client, experiment, run.id, {**run_tags(run, "run"), **asked})
     run.notes[_NOTE] = _Session(client, experiment, parent)
     run.links["mlflow"] = _how_to_look(run)
     methods = " ".join(method.canonical() for method in run.plan.methods)
-    params = {"suite": run.plan.suite.canonical(), "owner": run.plan.owner, "methods": methods, "seed": run.plan.seed}
-    _log(client, parent, {}, params)
+    _log(client, parent, {}, {**asked, "methods": methods, "seed": run.plan.seed})
 
 
 @hookimpl
@@ -64,12 +74,10 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     with _session(run) as session:
         if session is None:
             return
-        client = session.client
-        name = f"{cell.suspect} · {cell.method}"
-        tags = {"mlflow.parentRunId": session.parent, "mlflow.runName": name, **_cell_tags(run, result)}
-        child = client.create_run(session.experiment, tags=tags).info.run_id
-        curve = result.verdict.curve if result.verdict else ()
-        _log(client, child, cell_metrics(result), _cell_params(run, cell), curve)
+        client, name = session.client, f"{cell.suspect} · {labels(run.plan.methods)[cell.method]}"
+        above = _summary_of(session, run, cell.method)
+        child = _create(client, session.experiment, name, cell_tags(run, result), above)
+        _log(client, child, cell_metrics(result), cell_params(run, cell), cell_curves(result))
         if result.verdict:
             client.log_dict(child, result.to_json(), "verdict.json")
         if result.evidence:
@@ -77,6 +85,7 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
         if run.profile_figure:
             client.log_artifact(child, str(run.profile_figure))
         client.set_terminated(child, "FAILED" if result.status == "failed" else "FINISHED")
+        _close_summaries(session, run, only_complete=True)
 
 
 @hookimpl
@@ -87,11 +96,34 @@ def amb_run_finished(run: Run) -> None:
         if session is None:
             return
         client, parent = session.client, session.parent
+        _close_summaries(session, run)
         client.log_dict(parent, document(run), "run.json")
         if run.profile_figure:
             client.log_artifact(parent, str(run.profile_figure))
         complete = len(run.results) == len(run.plan.cells())
         client.set_terminated(parent, "FAILED" if run.failed else "FINISHED" if complete else "KILLED")
+
+
+def _summary_of(session: _Session, run: Run, method: str) -> str:
+    """The run above the cells of a method, made with the first of them; its figures come with the last."""
+    if method not in session.summaries:
+        name = f"{labels(run.plan.methods)[method]} · {run.plan.owner} · seed {run.plan.seed}"
+        made = _create(session.client, session.experiment, name, run_tags(run, "summary"), session.parent)
+        session.summaries[method] = made
+        _log(session.client, made, {}, summary_params(run, method))
+    return session.summaries[method]
+
+
+def _close_summaries(session: _Session, run: Run, *, only_complete: bool = False) -> None:
+    """Write the figures of methods whose cells are all there, or of all methods at the end of the run."""
+    for method, summary in list(session.summaries.items()):
+        results = [result for result in run.results if result.cell.method == method]
+        complete = len(results) == len(run.plan.suspects)
+        if complete or not only_complete:
+            _log(session.client, summary, summary_metrics(run, method), {}, summary_curves(run, method))
+            failed = any(result.status == "failed" for result in results)
+            session.client.set_terminated(summary, "FAILED" if failed else "FINISHED" if complete else "KILLED")
+            del session.summaries[method]
 
 
 def tracking_uri(output: Path) -> str:
@@ -102,35 +134,23 @@ def tracking_uri(output: Path) -> str:
 def _how_to_look(run: Run) -> str:
     """A command or an address that shows the run."""
     uri = tracking_uri(run.output)
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    if is_remote(uri):
+        return uri
+    words = ["amb", "ui", "--output-dir", str(run.output), *(["--sweep", run.sweep] if run.sweep else [])]
+    return shlex.join(words)
 
 
-def cell_metrics(result: CellResult) -> dict[str, float]:
-    """Every figure of a cell by its MLflow name; the detection curve is apart, stepped by tau."""
-    figures: dict[str, float | None] = {
-        **{f"{name}_seconds": value for name, value in result.seconds.items()},
-        **{f"utility/{name}": value for name, value in result.utility.items()},
-        "utility_lost": result.utility_lost,
-        "peak_memory_mib": result.peak_memory_mib,
-        "cached": float(result.cached),
-    }
-    verdict = result.verdict
-    if verdict:
-        figures |= {
-            "detection_rate": verdict.detection_rate,
-            "interval_low": verdict.interval[0],
-            "interval_high": verdict.interval[1],
-            "bit_error_rate": verdict.bit_error_rate,
-            "owned": float(verdict.owned),
-            "bound": verdict.bound,
-            "margin": verdict.margin,
-            "tau": verdict.tau,
-            "n_trials": verdict.n_trials,
-            "n_negatives": verdict.n_negatives,
-            "fpr_supported": verdict.fpr_supported,
-            **{f"p/{name}": value for name, value in verdict.p_values.items()},
-        }
-    return {name: value for name, value in figures.items() if value is not None and math.isfinite(value)}
+def is_remote(uri: str) -> bool:
+    """Whether tracking data lies behind a server that somebody runs already."""
+    return uri.startswith(("http://", "https://"))
+
+
+def _create(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], above: str | None = None) -> str:
+    """A new MLflow run below another; its id."""
+    nested = {"mlflow.parentRunId": above} if above else {}
+    own = {"mlflow.runName": text(name)[:500], _PROCESS: _this_process(), **nested}
+    made = client.create_run(experiment, tags={**{name: text(value) for name, value in tags.items()}, **own})
+    return str(made.info.run_id)
 
 
 def _log(
@@ -138,15 +158,21 @@ def _log(
     run_id: str,
     metrics: Mapping[str, float],
     params: Mapping[str, Any],
-    curve: tuple[float, ...] = (),
+    curves: Curves | None = None,
 ) -> None:
-    """One batch: metrics, parameters, and R(tau) as a metric stepped by tau (the paper's Fig. 3)."""
+    """Metrics, parameters, and curves as metrics stepped by tau; one call where MLflow takes as much at once."""
     from mlflow.entities import Metric, Param
 
     now = int(time.time() * 1000)
     points = [Metric(name, value, now, 0) for name, value in metrics.items()]
-    points += [Metric("detection_rate_at_tau", value, now, tau) for tau, value in enumerate(curve)]
-    client.log_batch(run_id, metrics=points, params=[Param(name, str(value)[:6000]) for name, value in params.items()])
+    points += [
+        Metric(name, value, now, tau) for name, curve in (curves or {}).items() for tau, value in enumerate(curve)
+    ]
+    client.log_batch(
+        run_id, metrics=points[:_BATCH], params=[Param(name, text(value)) for name, value in params.items()]
+    )
+    for start in range(_BATCH, len(points), _BATCH):
+        client.log_batch(run_id, metrics=points[start : start + _BATCH])
 
 
 def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
@@ -163,44 +189,6 @@ def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
         public = Path(folder) / "evidence.npz"
         Evidence(np.zeros_like(wrong), wrong, evidence.alphabet).save(public)
         client.log_artifact(run_id, str(public))
-
-
-def _cell_params(run: Run, cell: Cell) -> dict[str, Any]:
-    """The canonical components, and every parameter of the method under its own name."""
-    method = next(each for each in run.plan.methods if each.canonical() == cell.method)
-    own = {f"method.{name}": value for name, value in method.model_dump(mode="json").items()}
-    return {
-        "method": cell.method,
-        "attack": cell.attack,
-        "suspect": cell.suspect,
-        "suite": run.plan.suite.canonical(),
-        "owner": run.plan.owner,
-        "seed": cell.seed,
-        "alpha": run.plan.alpha,
-        "device": run.plan.device,
-        **own,
-    }
-
-
-def _cell_tags(run: Run, result: CellResult) -> dict[str, str]:
-    tags = {
-        "amb.run": run.id,
-        _PROCESS: _this_process(),
-        **_sweep_tag(run),
-        "kind": result.cell.kind,
-        "group": result.cell.group,
-        "sibling": str(result.cell.sibling).lower(),
-        "destroyed": str(result.destroyed).lower(),
-        "suspect": result.cell.suspect,
-        "status": result.status,
-        **{f"digest.{name}": digest for name, digest in result.digests.items()},
-        **_origin(run),
-    }
-    return tags | ({"reason": result.reason[:5000]} if result.reason else {})
-
-
-def _sweep_tag(run: Run) -> dict[str, str]:
-    return {"amb.sweep": run.sweep} if run.sweep else {}
 
 
 def _this_process() -> str:
@@ -226,13 +214,6 @@ def _alive(process: int) -> bool:
     except OSError:  # it is somebody else's
         return True
     return True
-
-
-def _origin(run: Run) -> dict[str, str]:
-    """Versions and commit."""
-    versions = {f"version.{name}": value for name, value in run.facts["versions"].items()}
-    commit = run.facts.get("git_commit")
-    return versions | ({"git_commit": commit, "mlflow.source.git.commit": commit} if commit else {})
 
 
 @contextmanager

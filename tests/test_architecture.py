@@ -16,7 +16,7 @@ CORE = sorted((ROOT / "amb").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = [
-    {"errors", "spec", "progress", "measure", "yamlfile", "worth"},
+    {"errors", "spec", "progress", "measure", "yamlfile", "worth", "views"},
     {"device"},
     {"component", "records", "heads", "data"},
     {"protocols", "context", "statistics", "tuning"},
@@ -26,8 +26,11 @@ LAYERS = [
     {"steps", "sweep"},
     {"sweepfile"},
     {"engine"},
-    {"document", "collection", "tables", "workers"},
-    {"layouts", "reporters", "tracking"},
+    {"document", "collection", "tables", "workers", "schema", "evidence"},
+    {"layouts", "figures", "reporters", "tracked", "bundle"},
+    {"tracking"},
+    {"server"},
+    {"pages"},
     {"builtin", "cli", "testing"},
 ]
 """A module imports from its own layer and those above it in this list."""

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from sklearn.metrics import roc_auc_score
 
 from amb.plugins import Manager
 from amb.records import Evidence, Key
-from tests.conftest import run_toy
+from amb.tracked import key, text
+from tests.conftest import QUICK, run_toy
 
 METRICS = {
     "detection_rate", "interval_low", "interval_high", "bit_error_rate", "owned", "bound", "margin", "tau", "n_trials",
-    "n_negatives", "fpr_supported", "p/binomial", "p/permutation", "p/calibrated", "embed_seconds", "attack_seconds",
-    "extract_seconds", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility_lost", "cached",
+    "n_negatives", "fpr_supported", "p/binomial", "p/permutation", "p/calibrated", "seconds/embed", "seconds/attack",
+    "seconds/extract", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility/main", "utility_lost", "cached",
     "detection_rate_at_tau",
 }  # fmt: skip
 TAGS = {
@@ -28,6 +30,7 @@ TAGS = {
     "sibling",
     "suspect",
     "status",
+    "amb.level",
     "amb.run",
     "digest.model",
     "digest.key",
@@ -35,17 +38,36 @@ TAGS = {
     "version.amb",
     "git_commit",
 }
-PARAMS = {"method", "attack", "suite", "owner", "seed", "alpha", "device", "suspect", "method.n_bits"}
+PARAMS = {
+    "method", "method_spec", "attack", "attack_spec", "suite", "owner", "seed", "alpha", "device", "suspect",
+    "method.n_bits",
+}  # fmt: skip
+SUMMARY = {
+    "detection_rate", "detection_rate_at_tau", "worst_innocent_at_tau", "family/none", "family/prune", "attack/none",
+    "attack/prune40", "owned", "margin", "worst_innocent", "worst_sibling", "false_claims", "auc", "fpr_supported",
+    "tpr_at_fpr_supported", "n_negatives", "n_positives", "n_destroyed", "n_not_judged", "utility/main", "utility/knn",
+    "utility/probe", "utility/miou", "utility_lost", "seconds/embed", "seconds/attack", "seconds/extract",
+    "peak_memory_mib",
+}  # fmt: skip
 
 
 def runs_of(output: Path) -> tuple[MlflowClient, MlflowRun, dict[str, MlflowRun]]:
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("amb")
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = {run.data.tags["suspect"]: run for run in runs if run is not parent}
-    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in children.values())
+    """The run, and its cells by suspect."""
+    client, levels = levels_of(output)
+    (parent,) = levels["run"]
+    (summary,) = levels["summary"]
+    assert summary.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    children = {run.data.tags["suspect"]: run for run in levels["cell"]}
+    assert all(run.data.tags["mlflow.parentRunId"] == summary.info.run_id for run in children.values())
     return client, parent, children
+
+
+def levels_of(output: Path) -> tuple[MlflowClient, dict[str, list[MlflowRun]]]:
+    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("amb").experiment_id])
+    return client, {
+        level: [run for run in runs if run.data.tags["amb.level"] == level] for level in ("run", "summary", "cell")
+    }
 
 
 def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager, tmp_path: Path) -> None:
@@ -60,7 +82,9 @@ def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager,
     assert set(child.data.metrics) == METRICS
     assert set(child.data.tags) >= TAGS
     assert set(child.data.params) >= PARAMS
-    assert child.data.params["attack"] == "prune:amount=0.4"
+    assert child.data.params["attack"] == "prune40"
+    assert child.data.params["attack_spec"] == "prune:amount=0.4"
+    assert child.data.params["method"] == "activemark"
     assert children["unmarked owner"].data.tags["sibling"] == "true"
     result = next(each for each in run.results if each.cell.suspect == "prune40")
     assert child.data.metrics["detection_rate"] == result.verdict.detection_rate
@@ -69,6 +93,41 @@ def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager,
     names = {item.path for item in client.list_artifacts(child.info.run_id)}
     assert names == {"verdict.json", "evidence.npz", "profile.png"}
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"run.json", "profile.png"}
+
+
+def test_the_summary_is_what_its_cells_amount_to(tracked_manager: Manager, tmp_path: Path) -> None:
+    methods = [QUICK, QUICK.replace("n_triggers=8", "n_triggers=9")]
+    run = run_toy(tracked_manager, tmp_path, methods=methods, attacks=["prune20", "prune40", "prune80+prune20"])
+    client, levels = levels_of(tmp_path)
+    by_method = {summary.data.params["method"]: summary for summary in levels["summary"]}
+    assert set(by_method) == {"activemark n_triggers=8", "activemark n_triggers=9"}
+    summary = by_method["activemark n_triggers=9"]
+    assert summary.info.status == "FINISHED"
+    cells = [cell for cell in levels["cell"] if cell.data.tags["mlflow.parentRunId"] == summary.info.run_id]
+    assert len(cells) == 6
+    rates = {cell.data.params["suspect"]: cell.data.metrics["detection_rate"] for cell in cells}
+    attacked = ["prune20", "prune40", "prune80+prune20"]
+    assert not any(cell.data.tags["destroyed"] == "true" for cell in cells)
+    figures = summary.data.metrics
+    assert figures["detection_rate"] == pytest.approx(np.mean([rates[name] for name in attacked]))
+    assert figures["family/prune"] == pytest.approx((rates["prune20"] + rates["prune40"]) / 2)
+    assert figures["attack/prune80_prune20"] == rates["prune80+prune20"]
+    assert figures["attack/none"] == rates["unattacked"]
+    innocent = [rates["toy/other"], rates["unmarked owner"]]
+    assert figures["worst_innocent"] == max(innocent)
+    marked = [rates[name] for name in [*attacked, "unattacked"]]
+    assert figures["auc"] == pytest.approx(roc_auc_score([1] * 4 + [0] * 2, marked + innocent))
+    after = next(each for each in run.embeddings if "n_triggers=9" in each["method"])["utility_after"]
+    assert figures["utility/main"] == after["probe"]
+    points = client.get_metric_history(summary.info.run_id, "detection_rate_at_tau")
+    curves = [r.verdict.curve for r in run.results if r.cell.suspect in attacked and "n_triggers=9" in r.cell.method]
+    assert [point.value for point in sorted(points, key=lambda point: point.step)] == pytest.approx(np.mean(curves, 0))
+
+
+def test_the_summary_of_one_method_has_every_documented_figure(tracked_manager: Manager, tmp_path: Path) -> None:
+    run_toy(tracked_manager, tmp_path)
+    _, levels = levels_of(tmp_path)
+    assert set(levels["summary"][0].data.metrics) == SUMMARY
 
 
 def test_what_a_killed_process_left_running_is_closed(tracked_manager: Manager, tmp_path: Path) -> None:
@@ -104,7 +163,26 @@ def test_no_key_reaches_mlflow(tracked_manager: Manager, tmp_path: Path) -> None
 
 
 def test_names_are_ones_that_mlflow_allows() -> None:
-    assert all(re.fullmatch(r"[\w\-. :/]+", name) for name in METRICS | TAGS | PARAMS)
+    assert all(re.fullmatch(r"[\w\-. :/]+", name) for name in METRICS | SUMMARY | TAGS | PARAMS)
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a\"b'c", "ü τ 漢", "x" * 500, "a\x00\x1b[31m\n", "../..", ""]
+)
+def test_names_of_strangers_become_ones_that_mlflow_allows(name: str) -> None:
+    made = key(name)
+    assert re.fullmatch(r"[A-Za-z0-9_\-. ]{1,120}", made)
+    assert key(name + "y") != made
+    assert text(name).isprintable()
+
+
+def test_every_name_is_documented() -> None:
+    documented = (
+        (Path(__file__).parents[1] / "docs" / "schema.md").read_text(encoding="utf-8").partition("## MLflow")[2]
+    )
+    for name in METRICS | SUMMARY | TAGS | PARAMS:
+        general = re.sub(r"^(utility|family|attack|version|method)([/.]).*", r"\1\2<", name)
+        assert f"`{name}`" in documented or f"`{general}" in documented, name
 
 
 def test_a_dead_server_warns_once_and_costs_no_result(

@@ -1,4 +1,4 @@
-"""`amb report`: tables from finished runs; nothing is computed again."""
+"""`amb report`: tables or a whole page from finished runs; nothing is computed again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ Examples:
   amb report --sweep table2 --layout paper-table2 --format markdown
   amb report --group-by method,kind --format csv > means.csv
   amb report --layout cells --format csv > cells.csv
+  amb report --sweep robustness --format html -o report.html
+
+HTML without --layout is the whole report: summary, figures, tables, attacks, every cell, provenance.
 
 \b
 Layouts:
-  summary        means over seeds with intervals, grouped by --group-by
+  summary        means over seeds with intervals, grouped by --group-by; what there is without --layout
   cells          one row for each cell, every figure
   suspects       AUC, ARUC, TPR at fixed FPR over suspects, with intervals
+  robustness     what survives which attacks
+  negatives      false claims on innocent models by class, calibrated thresholds
   paper-table1   block ablation           paper-figure2  activation profile
   paper-table2   detection rates          paper-figure3  R(tau) by tau
   paper-table3   time of embed and extract
@@ -31,7 +36,7 @@ Layouts:
 @options.output_dir
 @click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
 @click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
-@click.option("--layout", default="summary", show_default=True, help="Which tables; see below.")
+@click.option("--layout", help="Which tables; see below.")
 @click.option("--group-by", metavar="COLUMNS", help="Columns of the layout summary, such as method,kind.")
 @options.format_
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
@@ -39,12 +44,12 @@ def command(
     output_dir: Path,
     sweep: str | None,
     runs: tuple[str, ...],
-    layout: str,
+    layout: str | None,
     group_by: str | None,
     format_: str,
     output: Path | None,
 ) -> None:
-    """Print tables of finished runs.
+    """Print tables of finished runs, or write all of it as one page.
 
     A cell that several runs have judged is taken from the latest of them.
     """
@@ -56,7 +61,9 @@ def command(
 
     reporter = reporter_of(format_, manager().registry)
     by = [name.strip() for name in group_by.split(",")] if group_by else []
-    document = with_tables(collect(output_dir, sweep, runs), layout, by)
+    document = collect(output_dir, sweep, runs)
+    if layout or by or not reporter.whole:
+        document = with_tables(document, layout or "summary", by)
     text = reporter.render(finite(document))
     if output is None:
         click.echo(text)

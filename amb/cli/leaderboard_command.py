@@ -1,0 +1,83 @@
+"""`amb leaderboard`: methods ranked per suite and threat model, over several stores and bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from amb.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG = """
+\b
+Examples:
+  amb leaderboard
+  amb leaderboard amb-results theirs.amb.zip --suite tiny
+  amb leaderboard *.amb.zip --format html -o leaderboard.html
+
+\b
+Threat models:
+  unattacked  the control
+  removal     the attacker has the model alone
+  adaptive    the attacker knows the method
+  key leaked  the attacker has the owner's key
+  forgery     a key made up for innocent models
+  unknown     attacks that are not installed here
+"""
+
+
+@click.command(name="leaderboard", epilog=EPILOG)
+@click.argument("sources", nargs=-1, metavar="[DIR|BUNDLE]...", type=click.Path(path_type=Path))
+@click.option("--suite", metavar="SPEC", help="Only this suite.")
+@options.format_
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: Path | None) -> None:
+    """Rank methods, with the evidence behind each row, over output folders and exported bundles.
+
+    Without a source it reads amb-results. Bundles are verified as `amb import` does it. A method without evidence
+    enough is shown and not ranked.
+    """
+    from amb.component import finite
+    from amb.layouts.leaderboard import with_leaderboard
+    from amb.plugins import manager
+    from amb.reporters import reporter_of
+
+    registry = manager().registry
+    reporter = reporter_of(format_, registry)
+    text = reporter.render(finite(with_leaderboard(_documents(sources or (Path("amb-results"),)), registry, suite)))
+    if output is None:
+        click.echo(text)
+    else:
+        _write(output, text)
+
+
+def _documents(sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    from amb.collection import collect
+
+    return {str(path): _of_bundle(path) if path.is_file() else collect(path) for path in sources}
+
+
+def _of_bundle(path: Path) -> dict[str, Any]:
+    """What `collect` gives of a bundle, once it is verified and unpacked to a folder for the moment."""
+    import tempfile
+
+    from amb.bundle import read_bundle, write_runs
+    from amb.collection import collect
+
+    with tempfile.TemporaryDirectory(prefix="amb-") as folder:
+        write_runs(read_bundle(path), Path(folder))
+        return collect(Path(folder))
+
+
+def _write(path: Path, text: str) -> None:
+    """Raises BadParamsError where the file cannot be written."""
+    from amb.errors import BadParamsError
+
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadParamsError(f"The leaderboard cannot go to {path}: {error.strerror}. Give another file: -o.") from None

@@ -107,6 +107,13 @@ class Attack(Component, ABC):
         """Why this attack does not apply to what such a method protects; None where it does."""
         return None
 
+    def outline(self, model: VisionModel) -> VisionModel | None:
+        """An untrained model of the form that `apply` returns, where that is another; None where the form stays.
+
+        So that a method which could not read the result says so before a student is trained for it.
+        """
+        return None
+
     @abstractmethod
     def apply(self, model: VisionModel, ctx: Context) -> VisionModel:
         """Return the attacked model; never change `model` itself."""

@@ -243,8 +243,27 @@ class Steps:
             if reason := attack.skip_method(embedded.method):
                 raise Skipped(reason)
             if not isinstance(attack, Forgery):
+                self._skip_unless_the_form_can_be_read(embedded, made.model, attack, suspect)
                 made = self._attacked(embedded, made, attack, suspect.name)
         return made
+
+    def _skip_unless_the_form_can_be_read(
+        self, embedded: Embedded, source: Handle, attack: Attack, suspect: Suspect
+    ) -> None:
+        """Ask the method before a student of another form is trained for it, where nothing comes after that attack."""
+        if attack is not suspect.attacks[-1]:
+            return
+        inputs = {"form of": attack.definition(), "source": source.digest}
+        form = self._step("form", inputs, lambda _: self._form(source, attack)).facts["form"]
+        if form and (
+            reason := embedded.method.skip(ModelFacts(**{**form, "ref": suspect.name}), embedded.claim.load())
+        ):
+            raise Skipped(reason)
+
+    def _form(self, source: Handle, attack: Attack) -> dict[str, Any]:
+        model = self._load(source)
+        form = None if attack.skip(model) else attack.outline(model)
+        return {"form": form.facts()._asdict() if form else None}
 
     def _attacked(self, embedded: Embedded, made: Made, attack: Attack, name: str) -> Made:
         inputs = {"source": made.model.digest, **self._inputs(embedded, attack)}

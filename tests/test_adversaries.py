@@ -135,6 +135,14 @@ def test_a_destroyed_suspect_is_marked_and_no_other(adversaries: Manager, tmp_pa
     assert results["toy/other"].utility_lost is None, "the gate is for positives"
 
 
+def test_no_student_is_trained_that_the_method_could_not_read(adversaries: Manager, tmp_path: Path) -> None:
+    attacks = ["distill:target=feature-mse,student=resnet10t,epochs=1,n_images=16,batch=8"]
+    results = by_suspect(run_toy(adversaries, tmp_path, attacks=attacks))
+    assert results[attacks[0]].status == "skipped"
+    assert results[attacks[0]].reason.endswith("has no transformer blocks to write a message between")
+    assert not (tmp_path / "store" / "model").exists(), "nothing was trained"
+
+
 def test_a_forged_key_is_a_false_claim_and_stays_out_of_the_negatives(adversaries: Manager, tmp_path: Path) -> None:
     plain = by_suspect(run_toy(adversaries, tmp_path, methods=["toy"], attacks=["prune20"]))
     results = by_suspect(run_toy(adversaries, tmp_path, methods=["toy"], attacks=["prune20", "take-labels"]))

@@ -11,6 +11,8 @@ from amb.worth import worth
 
 Cell = Mapping[str, Any]
 K = TypeVar("K", bound=Hashable)
+MOST_NAMED = 6
+"""Suspects that a note names before it counts the rest."""
 
 
 def group(cells: Iterable[Cell], key: Callable[[Cell], K]) -> dict[K, list[Cell]]:
@@ -68,13 +70,30 @@ def utility_text(utility: Mapping[str, float]) -> str | None:
 
 
 def reasons(cells: Iterable[Cell]) -> list[str]:
-    """Why cells have no verdict, each reason once with its seeds."""
-    lines: dict[str, set[int]] = {}
+    """Why cells have no verdict, each reason once, with the suspects and seeds that it holds for."""
+    found: dict[tuple[str, str, str], dict[str, set[int]]] = {}
     for cell in cells:
         if cell["status"] != "ok":
-            text = f"{cell['method'].partition(':')[0]} on {cell['suspect']}: {cell['status']}: {cell['reason']}"
-            lines.setdefault(text, set()).add(cell["seed"])
-    return [f"{text} (seed {', '.join(map(str, sorted(seeds)))})" for text, seeds in lines.items()]
+            key = (str(cell["method"]).partition(":")[0], str(cell["status"]), _general(cell))
+            found.setdefault(key, {}).setdefault(str(cell["suspect"]), set()).add(int(cell["seed"]))
+    return [
+        f"{method} on {some(list(suspects))}: {status}: {why} (seed {', '.join(map(str, sorted(set.union(*suspects.values()))))})"
+        for (method, status, why), suspects in found.items()
+    ]
+
+
+def _general(cell: Cell) -> str:
+    """The reason with `it` for the suspect, so that the same reason of many suspects is one line."""
+    text = str(cell["reason"])
+    for name in (cell["suspect"], cell.get("source")):
+        text = text.replace(str(name), "it") if name else text
+    return text
+
+
+def some(names: list[str]) -> str:
+    """The first few of many."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _detected(cell: Cell, tau: int | None) -> int:

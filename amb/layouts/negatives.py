@@ -51,13 +51,8 @@ def _by_class(cells: Sequence[Cell]) -> list[list[Entry]]:
 
 def _class(cell: Cell) -> str:
     if cell["kind"] == "forged":
-        return f"forged: {cell['attack'].partition(':')[0]}, {_what(cell)}"
+        return f"forged: {str(cell['suspect']).partition(' on ')[0]}"
     return str(cell.get("group") or ("sibling" if cell["sibling"] else "independent"))
-
-
-def _what(cell: Cell) -> str:
-    """Which forgery, as the suspect's name has it: `forge-decoder on tiny/other-seed`."""
-    return str(cell["suspect"]).partition(" on ")[0]
 
 
 def _class_figures(cells: Sequence[Cell]) -> list[Entry]:

@@ -41,7 +41,7 @@ _DETAIL = [
     Column("R(τ)"),
     Column("owned", text=True),
     Column("utility"),
-    Column("lost", 2),
+    Column("lost"),
     Column("destroyed", text=True),
     Column("attack s", 1),
 ]
@@ -63,7 +63,7 @@ def _detail(cells: Sequence[Cell]) -> list[Entry]:
         rate_entry(cells),
         f"{sum(cell['owned'] for cell in cells)} of {len(cells)}",
         value,
-        _mean(cell.get("utility_lost") for cell in cells),
+        _mean(round(lost, 3) for cell in cells if (lost := cell.get("utility_lost")) is not None),
         f"{len(cells) - len(usable(cells))} of {len(cells)}",
         sum(cell["seconds"]["attack"] for cell in cells) / len(cells),
     ]
@@ -97,5 +97,5 @@ def _attacked(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def _family(cell: Cell) -> str:
-    """The classes of attack in the chain; `none` for the control."""
-    return str(cell.get("group") or "none")
+    """The classes of attack in the chain."""
+    return str(cell.get("group") or "unattacked")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from amb.layouts.cells import Cell, interval_entry, kind_of, usable, utility_text
+from amb.layouts.cells import Cell, interval_entry, kind_of, reasons, some, usable, utility_text
 from amb.tables import Column, Entry, Table
-
-_MOST_NAMED: Final = 8
 
 
 def with_run_tables(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def _verdict(cell: Cell) -> str:
 
 def _notes(rows: Sequence[Cell]) -> list[str]:
     """What the verdicts rest on, and why a row is missing."""
-    lines = [f"{cell['suspect']}: {cell['status']}: {cell['reason']}" for cell in rows if cell["status"] != "ok"]
+    lines = reasons(rows)
     judged = [cell for cell in rows if cell["status"] == "ok" and cell["kind"] == "positive"]
     if judged:
         last = judged[-1]
@@ -93,8 +91,8 @@ def _findings(rows: Sequence[Cell]) -> list[str]:
     return [
         line,
         *_robust(positives),
-        *([f"False claims: {_named(claimed)}."] if claimed else []),
-        *([f"False claims by forged keys: {_named(forged)}."] if forged else []),
+        *([f"False claims: {some(claimed)}."] if claimed else []),
+        *([f"False claims by forged keys: {some(forged)}."] if forged else []),
         *(f"{cell['suspect']}: {_said(facts)}." for cell in rows for facts in (cell.get("report") or {}).values()),
     ]
 
@@ -105,15 +103,9 @@ def _robust(positives: Sequence[Cell]) -> list[str]:
     if len(kept) == len(positives):
         return []
     owned = [sum(cell["owned"] for cell in each) for each in (kept, positives)]
-    lost = _named([cell["suspect"] for cell in positives if cell.get("destroyed")])
+    lost = some([cell["suspect"] for cell in positives if cell.get("destroyed")])
     rates = f"Owned: {owned[0]} of {len(kept)} usable, {owned[1]} of all {len(positives)} positive suspects."
     return [f"Destroyed, so neither for nor against: {lost}. {rates}"]
-
-
-def _named(names: Sequence[str]) -> str:
-    """The first few of many."""
-    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + rest
 
 
 def _said(facts: Mapping[str, Any]) -> str:

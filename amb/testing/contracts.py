@@ -161,6 +161,15 @@ class AttackContract(ComponentContract):
         again = self.attacked(attack, model, tmp_path)
         assert once.digest() == again.digest()
 
+    def test_the_form_that_it_announces_is_what_it_makes(
+        self, attack: Attack, model: VisionModel, tmp_path: Path
+    ) -> None:
+        form = None if attack.skip(model) else attack.outline(model)
+        if form is None:
+            pytest.skip("the form stays, or the attack does not apply")
+        made = self.attacked(attack, model, tmp_path).facts()
+        assert form.facts()._replace(ref="") == made._replace(ref="")
+
     def test_strength_zero_leaves_the_features(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
         if attack.strength_parameter is None:
             pytest.skip(f"{attack.name} has no strength that could be 0")

@@ -9,10 +9,12 @@ from torch import nn
 
 import amb
 from amb.tuning import Schedule, fit, new_head
+from amb_attacks.quiet import hush_torchao
 
 if TYPE_CHECKING:
     from amb_attacks.lora import Lora
 
+hush_torchao()  # peft imports torchao where it is there
 ADAPTED: Final = r"net\.blocks\.\d+\.(attn\.qkv|mlp\.fc1|mlp\.fc2)"
 """What the layers to adapt are called inside a backbone; timm's names."""
 _ADAPTER: Final = "thief"

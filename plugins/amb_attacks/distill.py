@@ -103,6 +103,11 @@ class Distill(amb.Attack):
             return f"{model.ref} has no classification head whose answers could be imitated"
         return None
 
+    def outline(self, model: VisionModel) -> VisionModel | None:
+        from amb_attacks.distilling import form_of
+
+        return None if self.student == "same" else form_of(self, model)
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.distilling import distill
 

@@ -207,11 +207,21 @@ def _in_pieces(images: Tensor, order: Tensor) -> Tensor:
 def new_student(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """An untrained student, with a classification head where the model's classes are imitated."""
     with ctx.seeded("student"):
-        bare = _build(params.student, model)
-        n_classes = _n_classes(model) if params.by_class else 0
-        heads = {"classification": HEADS["classification"](bare.backbone.dim, n_classes)} if n_classes else {}
+        return _untrained(params, model, _n_classes(model) if params.by_class else 0).to(ctx.device)
+
+
+def form_of(params: Distill, model: amb.VisionModel) -> amb.VisionModel:
+    """An untrained model with the sizes and the head that the finished student has."""
+    labelled = "classification" in model.heads and params.images == "own"
+    with torch.random.fork_rng(devices=[]):
+        return _untrained(params, model, _n_classes(model) if params.by_class or labelled else 0)
+
+
+def _untrained(params: Distill, model: amb.VisionModel, n_classes: int) -> amb.VisionModel:
+    bare = _build(params.student, model)
+    heads = {"classification": HEADS["classification"](bare.backbone.dim, n_classes)} if n_classes else {}
     bare.ref, bare.heads = f"{model.ref}+{params.canonical()}", nn.ModuleDict(heads)
-    return bare.to(ctx.device).eval()
+    return bare.eval()
 
 
 def _build(student: str, model: amb.VisionModel) -> amb.VisionModel:

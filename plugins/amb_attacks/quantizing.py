@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
+from amb_attacks.quiet import hush_torchao
 
 if TYPE_CHECKING:
     from torchao.quantization import Int8Tensor
 
+hush_torchao()
 FORMATS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _TINY: Final = torch.finfo(torch.float32).tiny  # the scale of a channel of zeros, which must not be 0
 

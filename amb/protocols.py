@@ -79,8 +79,8 @@ class Method(Component, ABC):
     def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> torch.Tensor:
         """How well the key reads on a model, differentiable in the model's weights; a scalar that falls as it reads worse.
 
-        The mean log-likelihood of a symbol, each floored at chance, over `n` trials drawn with `drawn`. What an attacker
-        minimises who trains against the key.
+        The mean log-likelihood of a symbol, each floored at chance, over `n` inputs of the key, drawn with `drawn`.
+        What an attacker minimises who trains against the key.
         """
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from amb.layouts.cells import Cell, group, judged, kind_of, mean_entry, rate_entry, reasons
 from amb.tables import Column, Entry, Table
 
-_KINDS: Final = ("positive", "negative", "sibling")
+_KINDS: Final = ("positive", "negative", "sibling", "forged")
 _TAUS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 _SEEDS_NOTE: Final = "Mean over seeds {seeds}; interval of Korn and Graubard over trials in seeds, 95 %."
 

@@ -79,9 +79,10 @@ def relabel(params: AdvTra, model: amb.VisionModel, ctx: amb.Context) -> amb.Key
 
 
 def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
-    """Mean log-likelihood of the labels along n trajectories; each counts no less than a guess."""
-    rows = torch.randperm(len(key.tensors["labels"]), generator=drawn)[:n]
-    samples, labels = (torch.from_numpy(key.tensors[name])[rows].flatten(0, 1) for name in ("samples", "labels"))
+    """Mean log-likelihood of the labels of n samples, of any trajectories; each counts no less than a guess."""
+    samples, labels = (torch.from_numpy(key.tensors[name]).flatten(0, 1) for name in ("samples", "labels"))
+    rows = torch.randperm(len(labels), generator=drawn)[:n]
+    samples, labels = samples[rows], labels[rows]
     likelihood = -F.cross_entropy(model.logits(samples), labels.to(model.device), reduction="none")
     return likelihood.clamp(min=-math.log(key.facts["n_classes"])).mean()
 

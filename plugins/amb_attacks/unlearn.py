@@ -38,7 +38,7 @@ class Unlearn(amb.Attack):
     lam: float = Field(10.0, ge=0)
     """Weight of the drift."""
     batch: int = Field(32, ge=1)
-    """Images per step, and trials of the key per step."""
+    """Images per step, and inputs of the key per step."""
     n_images: int = Field(2048, ge=1)
     """How many of the attacker's images to hold the features on."""
     budget: int = Field(400, ge=1)

@@ -296,7 +296,7 @@ class Estimate(NamedTuple):
     n: int
 
 
-def rate_over_seeds(detected: Sequence[int], trials: Sequence[int], confidence: float = 0.95) -> Estimate:
+def rate_over_seeds(detected: Sequence[float], trials: Sequence[int], confidence: float = 0.95) -> Estimate:
     """Mean of a rate over seeds: the interval of Korn and Graubard (1998) with a seed as the cluster.
 
     Clopper-Pearson at an effective number of trials: as many as would give the variance that is seen between seeds,

@@ -141,10 +141,17 @@ def test_innocent_models_are_counted_by_class_with_sources_as_clusters() -> None
     assert rows(taus)[0]["calibrated τ"] is None
 
 
+def test_a_source_counts_as_one_model() -> None:
+    once, often = ([cell(f"a{k}", 1.0, source="a") for k in range(n)] for n in (1, 50))
+    rows_of = [rows(negatives({"cells": cells, "about": "here"})[0])[0] for cells in (once, often)]
+    assert rows_of[0]["false claims"] == rows_of[1]["false claims"]
+    assert rows_of[0]["R(τ)"] == rows_of[1]["R(τ)"]
+
+
 def test_thresholds_are_judged_on_other_sources() -> None:
     cells = [cell(f"{name}{k}", 0.0, source=name) for name in "abcd" for k in range(10)]
     cells += [cell(f"e{k}", 0.9, source="e") for k in range(2)] + [cell("own", 1.0, kind="positive", attack="prune")]
     _, thresholds, _ = negatives({"cells": cells, "about": "here"})
     at_a_twentieth = next(row for row in rows(thresholds) if row["wanted FPR"] == 0.05)
-    assert at_a_twentieth["held-out FPR"]["value"] == pytest.approx(2 / 42)
+    assert at_a_twentieth["held-out FPR"]["value"] == pytest.approx(1 / 5), "one source of five, two models or not"
     assert at_a_twentieth["TPR of usable"]["value"] == 1.0

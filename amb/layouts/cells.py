@@ -93,7 +93,7 @@ def _general(cell: Cell) -> str:
 def some(names: list[str]) -> str:
     """The first few of many."""
     more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return "; ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _detected(cell: Cell, tau: int | None) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from amb.layouts.cells import Cell, group, judged, rate_entry, reasons, usable
+from amb.layouts.cells import Cell, group, judged, reasons, usable
 from amb.statistics import held_out, rate_over_seeds, rate_threshold, supported_fpr, tau_for_negatives
 from amb.tables import Column, Entry, Table, estimate
 
@@ -38,8 +38,8 @@ _CLASSES: Final = [
     Column("false claims", 2),
 ]
 _CLASS_NOTES: Final = (
-    "R(τ): over trials, with a source as the cluster (Korn and Graubard); false claims: share of models claimed by eq. 13,",
-    "with the same interval. Models made from one source are alike: read how many sources there are.",
+    "Models made from one source are alike, so a source counts as one model, however many were made from it.",
+    "R(τ): over trials, sources as clusters (Korn and Graubard); false claims: share of models claimed by eq. 13, likewise.",
     "forged: an innocent model read with a key that was made up for it; its verdict rests on the same key on other models.",
 )
 
@@ -56,18 +56,21 @@ def _class(cell: Cell) -> str:
 
 
 def _class_figures(cells: Sequence[Cell]) -> list[Entry]:
-    sources = group(cells, _source)
-    detected = [sum(round(cell["detection_rate"] * cell["n_trials"]) for cell in each) for each in sources.values()]
-    trials = [sum(int(cell["n_trials"]) for cell in each) for each in sources.values()]
-    claimed = [sum(bool(cell["owned"]) for cell in each) for each in sources.values()]
     models = len({cell["suspect"] for cell in cells})
-    return [
-        models,
-        len(sources),
-        estimate(rate_over_seeds(detected, trials)),
-        max(cell["detection_rate"] for cell in cells),
-        estimate(rate_over_seeds(claimed, [len(each) for each in sources.values()])),
-    ]
+    highest = max(cell["detection_rate"] for cell in cells)
+    claims = _over_sources(cells, lambda cell: float(cell["owned"]), 1)
+    return [models, len(group(cells, _source)), _rate(cells), highest, claims]
+
+
+def _rate(cells: Sequence[Cell]) -> Entry:
+    """R over trials, each source as one model."""
+    return _over_sources(cells, lambda cell: float(cell["detection_rate"]), int(cells[0]["n_trials"]))
+
+
+def _over_sources(cells: Sequence[Cell], share: Callable[[Cell], float], n: int) -> Entry:
+    """Mean over sources of their mean share; the interval takes a source as a cluster of n draws."""
+    means = [sum(map(share, each)) / len(each) for each in group(cells, _source).values()]
+    return estimate(rate_over_seeds([mean * n for mean in means], [n] * len(means)))
 
 
 _THRESHOLDS: Final = [
@@ -84,7 +87,7 @@ _THRESHOLDS: Final = [
 _THRESHOLD_NOTES: Final = (
     "R has to exceed: the threshold that all these negatives give (conformal). Each seed has a key of its own, and a",
     "threshold of its own; the highest is shown.",
-    "held-out FPR: each source's models are judged by the threshold of all other sources; interval over sources.",
+    "held-out FPR: each source's models are judged by the threshold of all other sources; a source counts as one model.",
     "TPR: share of usable positive suspects above the threshold, which no positive has set.",
     "lowest FPR: 1 / (n + 1), the least that n negatives can support; – stands where they cannot support the wanted one.",
 )
@@ -122,7 +125,8 @@ def _held_out(seeds: Any, fpr: float) -> Entry:
         for source, judged_by_others in held_out(by_source, fpr).items():
             n_false[source] = n_false.get(source, 0) + judged_by_others.n_false
             n[source] = n.get(source, 0) + judged_by_others.n
-    return estimate(rate_over_seeds(list(n_false.values()), list(n.values()))) if n else None
+    shares = [n_false[source] / n[source] for source in n]
+    return estimate(rate_over_seeds(shares, [1] * len(shares))) if n else None
 
 
 def _tpr(positive: Sequence[Cell], at: Mapping[int, float | None]) -> Entry:
@@ -140,7 +144,7 @@ _TAU: Final = [
 ]
 _TAU_NOTES: Final = (
     f"calibrated τ: the largest with which at most {EPSILON:g} of the trials on these models pass, by the upper limit of",
-    "that share over models; – where no τ does. Coin flips would give another (docs/statistics.md): symbols that a",
+    "that share over sources; – where they are too few to say so of any τ. Coin flips would give another (docs/statistics.md): symbols that a",
     "method injects itself are not coins.",
 )
 
@@ -151,9 +155,17 @@ def _taus(cells: Sequence[Cell]) -> list[list[Entry]]:
         innocent = [cell for cell in members if cell["kind"] == "negative"]
         for name, chosen in (("independent", [c for c in innocent if not c["sibling"]]), ("all", innocent)):
             if chosen:
-                least = tau_for_negatives([c["curve"] for c in chosen], int(chosen[0]["n_trials"]), EPSILON)
-                rows.append([method, name, chosen[0]["tau"], rate_entry(chosen), least])
+                least = tau_for_negatives(_curves(chosen), int(chosen[0]["n_trials"]), EPSILON)
+                rows.append([method, name, chosen[0]["tau"], _rate(chosen), least])
     return rows
+
+
+def _curves(cells: Sequence[Cell]) -> list[list[float]]:
+    """R(0), R(1), ... of each source, mean over its models."""
+    return [
+        [sum(rates) / len(rates) for rates in zip(*(cell["curve"] for cell in each), strict=True)]
+        for each in group(cells, _source).values()
+    ]
 
 
 def _source(cell: Cell) -> str:

@@ -8,7 +8,6 @@ Needs playwright and Debian's chromium.
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ def serving(output: Path, sweep: str | None) -> Iterator[dict[str, str]]:
             sys.exit(process.wait())
         yield dict(line.split(maxsplit=1) for line in lines[1:])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +69,11 @@ class Ui:
 
     def __init__(self, *args: str) -> None:
         command = [sys.executable, "-m", "amb", "ui", "--no-browser", *args]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        heeding = partial(
+            signal.signal, signal.SIGINT, signal.SIG_DFL
+        )  # a shell's background jobs are born ignoring it
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeding)  # noqa: PLW1509
         lines = [self.process.stdout.readline().rstrip("\n") for _ in range(5)]
         self.address = lines[0]
         self.port = self.address.rpartition(":")[2]

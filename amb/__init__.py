@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Access,
         Attack,
         Edit,
+        Fetch,
         Forgery,
         Independent,
         Knows,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Role,
         Sibling,
         Suite,
+        Work,
     )
     from amb.records import Cell, CellResult, Embedding, Evidence, Key, ModelFacts, Verdict
     from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
@@ -67,6 +69,7 @@ _HOME = {
         "Access",
         "Attack",
         "Edit",
+        "Fetch",
         "Forgery",
         "Independent",
         "Knows",
@@ -76,6 +79,7 @@ _HOME = {
         "Role",
         "Sibling",
         "Suite",
+        "Work",
     ),
     "amb.records": ("Cell", "CellResult", "Embedding", "Evidence", "Key", "ModelFacts", "Verdict"),
     "amb.vision": ("Affine", "Backbone", "BlockParts", "SuspectView", "VisionModel"),

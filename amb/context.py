@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amb.compute import Compute
 from amb.errors import AccessError
 from amb.progress import Progress, Silent
 from amb.protocols import Method, Role
+from amb.room import Room
 
 if TYPE_CHECKING:
     import torch
 
-    from amb.data import Split
+    from amb.data import Batch, Split
     from amb.records import Key
     from amb.vision import VisionModel
 
@@ -34,8 +36,10 @@ class Context:
     splits: Mapping[Role, Split] = field(repr=False)
     folder: Path
     """Scratch space for this job; removed afterwards."""
-    device: str = "cpu"
-    """A torch device: `cpu`, `cuda`, `cuda:1`."""
+    compute: Compute = field(default_factory=Compute)
+    """How to compute; `amb.descent.Descent` and the models heed it."""
+    room: Room = field(default_factory=lambda: Room("training"), repr=False)
+    """How many images at once, where gradients are asked for."""
     progress: Progress = field(default_factory=Silent)
     base: Callable[[], VisionModel] | None = field(default=None, repr=False)
     """Loads the public model that the protected one was made from: the owner's model before it was marked."""
@@ -45,6 +49,21 @@ class Context:
     """The owner's key, for attacks that know it."""
     notes: dict[str, Any] = field(default_factory=dict, repr=False)
     """What is worth reporting of the work, as JSON; see `note`."""
+
+    @property
+    def device(self) -> str:
+        """A torch device: `cpu`, `cuda`, `cuda:1`, `mps`."""
+        return self.compute.device
+
+    def place(self, model: VisionModel) -> VisionModel:
+        """The model on the device, set to compute as asked: for models that were built, not copied."""
+        return self.compute.place(model)
+
+    def load(self, split: Split, rows_of_batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Batch]]:
+        """Rows and their images, batch after batch; read ahead and in parallel where that is asked for."""
+        from amb.data import read_ahead
+
+        return read_ahead(split, rows_of_batches, self.compute.load_threads, pin=self.device.startswith("cuda"))
 
     def note(self, **facts: Any) -> None:
         """Report small JSON values with the result: what an attack found, how far it got. Nothing secret."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -32,11 +35,42 @@ class Split(Protocol):
         ...
 
 
-def in_order(split: Split, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+def in_order(split: Split, batch_size: int, limit: int | None = None, threads: int = 0) -> Iterator[Batch]:
     """Walk once over the first `limit` images of a split, in order."""
-    n = min(len(split), limit or len(split))
-    for start in range(0, n, batch_size):
-        yield split.batch(range(start, min(start + batch_size, n)))
+    rows = torch.arange(min(len(split), limit or len(split))).split(batch_size)  # type: ignore[no-untyped-call]
+    yield from (batch for _, batch in read_ahead(split, rows, threads))
+
+
+def read_ahead(
+    split: Split, rows_of_batches: Iterable[Tensor], threads: int = 0, *, pin: bool = False
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Rows of each batch with its images, in order; up to `threads` batches are read ahead, each in its own thread.
+
+    Threads rather than processes: decoding and resizing images let go of the interpreter's lock, and workers of a sweep
+    may have no children. `pin` puts images where a GPU reads them faster.
+    """
+    read = partial(_read, split, pin=pin)
+    if not threads:
+        yield from ((rows, read(rows)) for rows in rows_of_batches)
+        return
+    ahead: deque[tuple[Tensor, Future[Batch]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="amb-images") as pool:
+        for rows in rows_of_batches:
+            ahead.append((rows, pool.submit(read, rows)))
+            if len(ahead) > threads:
+                yield _arrived(ahead)
+        while ahead:
+            yield _arrived(ahead)
+
+
+def _arrived(ahead: deque[tuple[Tensor, Future[Batch]]]) -> tuple[Tensor, Batch]:
+    rows, batch = ahead.popleft()
+    return rows, batch.result()
+
+
+def _read(split: Split, rows: Tensor, *, pin: bool) -> Batch:
+    batch = split.batch(rows.tolist())
+    return batch._replace(images=batch.images.pin_memory()) if pin else batch
 
 
 def shuffled(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

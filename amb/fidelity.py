@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from amb.vision import VisionModel
 
 _BATCH = 256
+_PIXELS = 2**21  # most pixels in a batch, for a segmenter's logits of large images are large
 _N_PROBE = 1024  # attacker images that the probes are fitted on
 _N_TEST = 1024
 _N_NEIGHBOURS = 20
 _RIDGE = 1e-4  # relative to the mean eigenvalue of the token covariance
+_TARGETS = 256  # most outputs of the mask probe for one token: classes x places
+_ONE_HOT = 2**25  # most numbers at once where masks are spelled out by class
 
 
 class Reading(NamedTuple):
@@ -41,8 +44,8 @@ def utility(model: VisionModel, ctx: Context, n_probe: int = _N_PROBE, n_test: i
     embedding. `miou`: mean IoU of a linear probe of patch tokens, where there are masks. `head_accuracy`,
     `head_miou`: of the model's own task heads, where it has them.
     """
-    known = read(model, ctx.split("attacker"), n_probe)
-    test = read(model, ctx.split("test"), n_test)
+    known = read(model, ctx.split("attacker"), n_probe, ctx.compute.load_threads)
+    test = read(model, ctx.split("test"), n_test, ctx.compute.load_threads)
     figures = {"knn": _knn(known, test), "probe": _probe(known, test)}
     if known.masks is not None and test.masks is not None:
         figures["miou"] = _mask_probe(known.patches, known.masks, test.patches, test.masks)
@@ -54,11 +57,11 @@ def utility(model: VisionModel, ctx: Context, n_probe: int = _N_PROBE, n_test: i
 
 
 @torch.no_grad()
-def read(model: VisionModel, split: Split, n: int) -> Reading:
-    """Pass the first `n` images of a split through a frozen model."""
+def read(model: VisionModel, split: Split, n: int, threads: int = 0) -> Reading:
+    """Pass the first `n` images of a split through a frozen model; `threads` read images ahead."""
     model = model.eval()
     features, patches, labels, masks, hits, mask_guesses = [], [], [], [], [], []
-    for batch in in_order(split, _BATCH, n):
+    for batch in in_order(split, _batch_of(split), n, threads):
         tokens = model.tokens(batch.images)
         size = batch.images.shape[-1]
         grid = tokens[:, model.backbone.n_prefix :]
@@ -122,6 +125,10 @@ def compare(before: VisionModel, after: VisionModel, ctx: Context, n: int = _N_T
     return {name: round(value, 4) for name, value in pair._asdict().items()}
 
 
+def _batch_of(split: Split) -> int:
+    return max(1, min(_BATCH, _PIXELS // split.batch([0]).images[0, 0].numel()))
+
+
 def _fits(model: VisionModel, task: str, n_classes: int) -> bool:
     return task in model.heads and cast(int, model.heads[task].n_classes) == n_classes
 
@@ -129,7 +136,7 @@ def _fits(model: VisionModel, task: str, n_classes: int) -> bool:
 def _knn(known: Reading, test: Reading) -> float:
     from sklearn.neighbors import KNeighborsClassifier
 
-    neighbours = KNeighborsClassifier(_N_NEIGHBOURS, metric="cosine")
+    neighbours = KNeighborsClassifier(min(_N_NEIGHBOURS, len(known.labels)), metric="cosine")
     neighbours.fit(known.features.numpy(), known.labels.numpy())
     return float(neighbours.score(test.features.numpy(), test.labels.numpy()))
 
@@ -145,25 +152,63 @@ def _probe(known: Reading, test: Reading) -> float:
 
 
 def _mask_probe(patches: Tensor, masks: Tensor, test_patches: Tensor, test_masks: Tensor) -> float:
-    """Ridge regression from a patch token to the class of each of its pixels, then arg max; mean IoU."""
-    n_classes = int(masks.max()) + 1
+    """Ridge regression from a patch token to the class of each of its pixels, then arg max; mean IoU.
+
+    Where that were more than `_TARGETS` outputs, a token answers for fewer, larger places: the share of each class in
+    each of them, which is spread over their pixels again.
+    """
+    n_classes = int(max(masks.max(), test_masks.max())) + 1
     side = patches.shape[1]
-    places = masks.shape[-1] // side  # pixels across one token
-    covered = side * places
-    targets = torch.nn.functional.one_hot(masks[:, :covered, :covered], n_classes).double()
-    targets = targets.unfold(1, places, places).unfold(2, places, places).flatten(3)  # (n, side, side, classes*p*p)
-    weights = _ridge(patches.flatten(0, 2).double(), targets.flatten(0, 2))
-    scores = _with_bias(test_patches.flatten(0, 2).double()) @ weights
-    grid = scores.view(-1, side, side, n_classes * places * places).permute(0, 3, 1, 2)
-    guess = torch.nn.functional.pixel_shuffle(grid, places).argmax(dim=1)
-    return mean_iou(guess, test_masks[:, :covered, :covered], n_classes)
+    pixels = masks.shape[-1] // side  # across one token
+    places = _places(pixels, n_classes)
+    covered = side * pixels
+    chunk = max(1, _ONE_HOT // (n_classes * covered**2))  # images at once
+    weights = _fit_places(patches, masks[:, :covered, :covered], n_classes, places, chunk)
+    guess = [_guess(part, weights, places, covered) for part in _chunks(test_patches, chunk)]
+    return mean_iou(torch.cat(guess), test_masks[:, :covered, :covered], n_classes)
 
 
-def _ridge(inputs: Tensor, targets: Tensor) -> Tensor:
-    inputs = _with_bias(inputs)
-    gram = inputs.T @ inputs
-    gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weights: Tensor = torch.linalg.solve(gram, inputs.T @ targets)
+def _places(pixels: int, n_classes: int) -> int:
+    """Places across one token: its pixels, or the most that divide them and keep to `_TARGETS`."""
+    fitting = (n for n in range(pixels, 0, -1) if pixels % n == 0 and n_classes * n * n <= _TARGETS)
+    return next(fitting, 1)
+
+
+def _fit_places(patches: Tensor, masks: Tensor, n_classes: int, places: int, chunk: int) -> Tensor:
+    """Weights of the ridge, (dim + 1, classes * places * places), from sums over chunks of images."""
+    gram, cross = torch.zeros(()), torch.zeros(())
+    for tokens, truth in zip(_chunks(patches, chunk), _chunks(masks, chunk), strict=True):
+        inputs = _with_bias(tokens.flatten(0, 2).double())
+        gram, cross = gram + inputs.T @ inputs, cross + inputs.T @ _shares(truth, n_classes, tokens.shape[1], places)
+    return _ridge(gram, cross)
+
+
+def _chunks(whole: Tensor, size: int) -> tuple[Tensor, ...]:
+    return whole.split(size)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _shares(masks: Tensor, n_classes: int, side: int, places: int) -> Tensor:
+    """The share of each class in each place of each token, (n * side * side, classes * places * places)."""
+    classes = torch.nn.functional.one_hot(masks, n_classes)
+    width = masks.shape[-1] // (side * places)  # pixels across one place
+    if width > 1:
+        classes = torch.nn.functional.avg_pool2d(classes.permute(0, 3, 1, 2).float(), width).permute(0, 2, 3, 1)
+    return classes.double().unfold(1, places, places).unfold(2, places, places).flatten(3).flatten(0, 2)
+
+
+def _guess(patches: Tensor, weights: Tensor, places: int, covered: int) -> Tensor:
+    """The class of every pixel, (n, covered, covered)."""
+    scores = _with_bias(patches.flatten(0, 2).double()) @ weights
+    grid = scores.view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
+    pixels = torch.nn.functional.pixel_shuffle(grid, places)
+    if pixels.shape[-1] != covered:
+        pixels = torch.nn.functional.interpolate(pixels, size=(covered, covered), mode="bilinear")
+    return pixels.argmax(dim=1)
+
+
+def _ridge(gram: Tensor, cross: Tensor) -> Tensor:
+    gram = gram + _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weights: Tensor = torch.linalg.solve(gram, cross)
     return weights
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from amb.errors import BadParamsError, CheckpointError
+from amb.places import is_offline
 from amb.plugins import manager
 from amb.protocols import Edit
 
@@ -21,10 +22,26 @@ def load_ref(ref: str) -> VisionModel:
     return model.eval()
 
 
+def outline_ref(ref: str) -> VisionModel:
+    """The network that `ref` names, perhaps untrained, without fetching anything. Raises as load_ref does."""
+    loader, rest = manager().registry.loader(ref)
+    model = loader.outline(rest)
+    model.ref = ref
+    return model.eval()
+
+
 def digest_ref(ref: str) -> str:
     """The digest of the model that `ref` names, without loading it where its loader knows it."""
     loader, rest = manager().registry.loader(ref)
     return loader.digest(rest)
+
+
+def require_refs(refs: Iterable[str]) -> None:
+    """Raise where a model is unknown, or would have to be fetched and may not be: before a library is imported for it."""
+    for ref in refs:
+        loader, rest = manager().registry.loader(ref)
+        if is_offline() and not all(fetch.cached for fetch in loader.fetches(rest)):
+            loader.load(rest)  # says what is missing, and what to do
 
 
 def build_model(architecture: Mapping[str, Any]) -> VisionModel:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import count, islice
 from typing import Final
 
+from amb.compute import Compute
 from amb.errors import BadParamsError, MissingDependencyError
 from amb.plugins import Registry
 from amb.protocols import Attack, Forgery, Method, Suite
@@ -52,7 +53,11 @@ class Plan:
     tau: int | None
     """None takes each method's own."""
     alpha: float
-    device: str
+    compute: Compute = field(default_factory=Compute)
+
+    def on(self, compute: Compute) -> Plan:
+        """The same plan, computed in another way."""
+        return replace(self, compute=compute)
 
     def references(self) -> list[str]:
         """The models that have to be there, the owner first."""
@@ -90,7 +95,6 @@ def make_plan(
     seed: int = 0,
     tau: int | None = None,
     alpha: float = 0.05,
-    device: str = "cpu",
     negatives: int = 0,
     method_params: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -116,7 +120,6 @@ def make_plan(
         seed=seed,
         tau=tau,
         alpha=alpha,
-        device=device,
     )
 
 

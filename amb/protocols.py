@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, get_args
 
 from amb.component import Component
 
@@ -29,6 +29,39 @@ Knows = Literal["model", "method", "key"]
 
 Protected = Literal["encoder", "classifier"]
 """What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
+
+
+class Fetch(NamedTuple):
+    """Something that has to lie on this machine before a run can begin: weights of a model, a data set."""
+
+    what: str
+    """What it is, such as `weights of timm/vit_base_patch16_224.mae`."""
+    source: str
+    """Where it comes from: a repository and file, an address, a command."""
+    size: int | None
+    """Bytes, where that is known."""
+    cached: bool
+    """Whether it is here already."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many images a piece of work passes through a whole model: what `amb plan` reckons time with.
+
+    A part of a model counts as that part of an image.
+    """
+
+    read: float = 0.0
+    """Forward alone."""
+    trained: float = 0.0
+    """Forward and backward."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.read + other.read, self.trained + other.trained)
+
+    def times(self, n: float) -> Work:
+        """The same `n` times."""
+        return Work(n * self.read, n * self.trained)
 
 
 class Method(Component, ABC):
@@ -59,6 +92,14 @@ class Method(Component, ABC):
     @abstractmethod
     def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
         """Read the key on a suspect. Leaves the suspect as it was."""
+
+    def work(self, facts: ModelFacts) -> Work | None:
+        """What `embed` costs on such a model; None where the search alone knows."""
+        return None
+
+    def query_work(self) -> Work:
+        """What `extract` costs on a suspect."""
+        return Work()
 
     # What adaptive attacks and forgeries need to know of a method. Both verbs are optional.
 
@@ -106,6 +147,10 @@ class Attack(Component, ABC):
     def skip_method(self, method: Method) -> str | None:
         """Why this attack does not apply to what such a method protects; None where it does."""
         return None
+
+    def work(self, method: Method, facts: ModelFacts) -> Work | None:
+        """What `apply` costs; override it where images pass through the model. None where that is not known beforehand."""
+        return Work()
 
     def outline(self, model: VisionModel) -> VisionModel | None:
         """An untrained model of the form that `apply` returns, where that is another; None where the form stays.
@@ -205,6 +250,23 @@ class Suite(Component, ABC):
     def split(self, role: Role) -> Split:
         """The images of one role; no source image serves two roles."""
 
+    def data_facts(self) -> Mapping[str, Any] | None:
+        """What of a data set on disk serves each role, for the results: counts and digests, no contents."""
+        return None
+
+    def definition(self) -> dict[str, Any]:
+        """Everything that determines what the suite is, the data that serves each role included."""
+        facts = self.data_facts()
+        return super().definition() | ({"data": dict(facts)} if facts is not None else {})
+
+    def fetches(self) -> Sequence[Fetch]:
+        """The data that it needs, for `amb plan`; its models speak for themselves."""
+        return ()
+
+    def utility_work(self) -> Work:
+        """What `utility` costs on a model."""
+        return Work()
+
     @abstractmethod
     def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
         """How well a model does its job, each figure in 0..1, more is better."""
@@ -235,6 +297,14 @@ class ModelLoader(Component, ABC):
 
         The JSON may come from a stranger: refuse whatever is not a known architecture with plain options.
         """
+
+    def fetches(self, rest: str) -> Sequence[Fetch]:
+        """What `load(rest)` needs of the hub, for `amb plan`; found without importing the model's library."""
+        return ()
+
+    def outline(self, rest: str) -> VisionModel:
+        """The network of `load(rest)` with any weights, fetching nothing: what `amb plan` measures. Raises MissingError."""
+        return self.load(rest)
 
     def digest(self, rest: str) -> str:
         """`load(rest).digest()`; override where it is known without loading the model."""

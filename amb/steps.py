@@ -21,6 +21,7 @@ from amb.plan import EMBEDDED, Plan, Suspect
 from amb.progress import Progress
 from amb.protocols import ACCESS_LEVELS, Attack, Forgery, Method, Role
 from amb.records import Key, ModelFacts, Status
+from amb.room import Room
 from amb.store import Entry, Store
 
 if TYPE_CHECKING:
@@ -115,8 +116,10 @@ class Steps:
         self.store = store
         self.progress = progress
         # What every step depends on beside its own inputs. The seed is an input of those that draw random numbers.
-        device = plan.device.partition(":")[0]
-        self._base = {"amb": __version__, "suite": plan.suite.definition(), "device": device}
+        plan.compute.apply()
+        self._base = {"amb": __version__, "suite": plan.suite.definition(), **plan.compute.definition()}
+        self._reading = Room("reading", plan.compute.max_batch, progress.say)
+        self._training = Room("training", plan.compute.max_batch, progress.say)
         # A model that is missing or unknown raises here, before anything is computed or written.
         self._refs = {ref: Handle(ref, digest_ref(ref), partial(self._load_ref, ref)) for ref in plan.references()}
         self._models: OrderedDict[str, VisionModel] = OrderedDict()
@@ -162,7 +165,7 @@ class Steps:
         from amb.checkpoint import save_model
 
         model = self._load(owner)
-        with self._context("embed", method.canonical()) as ctx, measure(self.plan.device) as spent:
+        with self._context("embed", method.canonical()) as ctx, measure(self.plan.compute.device) as spent:
             embedding = method.embed(model, ctx)
         embedding.key.save(folder / "key.safetensors")
         digest = embedding.model.digest()
@@ -173,7 +176,7 @@ class Steps:
             "model": digest,
             "seconds": spent.seconds,
             "peak_memory_mib": spent.peak_memory_mib,
-            "report": dict(embedding.facts),
+            "report": {**embedding.facts, **ctx.notes},
         }
 
     def _report(self, method: Method) -> dict[str, Any]:
@@ -207,7 +210,7 @@ class Steps:
     def _make_classifier(self, encoder: Handle, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
 
-        with self._context("classifier") as ctx, measure(self.plan.device) as spent:
+        with self._context("classifier") as ctx, measure(self.plan.compute.device) as spent:
             classifier = self.plan.suite.classifier(self._load(encoder), ctx)
         card = save_model(classifier, folder / "model")
         return {"model": card.digest, "seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
@@ -293,7 +296,7 @@ class Steps:
         model = self._load(source)
         if reason := attack.skip(model):
             return {"skipped": reason}
-        with self._attackers(embedded, attack) as ctx, measure(self.plan.device) as spent:
+        with self._attackers(embedded, attack) as ctx, measure(self.plan.compute.device) as spent:
             attacked = attack.apply(model, ctx)
         card = save_model(attacked, folder / "model")
         cost = {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
@@ -328,7 +331,7 @@ class Steps:
         known = embedded.claim.load() if forgery.knows == "key" else None
         if reason := forgery.skip(model) or embedded.method.skip(facts, known):
             return {"skipped": reason}
-        with self._attackers(embedded, forgery) as ctx, measure(self.plan.device) as spent:
+        with self._attackers(embedded, forgery) as ctx, measure(self.plan.compute.device) as spent:
             key = cast(Forgery, forgery).forge(model, ctx)
         key.save(folder / "key.safetensors")
         return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}
@@ -354,7 +357,7 @@ class Steps:
 
         key = claim.load()
         view = SuspectView(self._load(handle), method.access)
-        with self._context("extract", method.canonical()) as ctx, measure(self.plan.device) as spent:
+        with self._context("extract", method.canonical()) as ctx, measure(self.plan.compute.device) as spent:
             evidence = method.extract(view, key, ctx)
         evidence.save(folder / "evidence.npz")
         (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
@@ -415,7 +418,7 @@ class Steps:
         from amb.checkpoint import load_model
 
         def load() -> VisionModel:
-            return load_model(entry.folder / "model", ref, build_model).to(self.plan.device)
+            return self._place(load_model(entry.folder / "model", ref, build_model))
 
         return Handle(ref, entry.facts["model"], load)
 
@@ -428,7 +431,12 @@ class Steps:
         return model
 
     def _load_ref(self, ref: str) -> VisionModel:
-        return load_ref(ref).to(self.plan.device)
+        return self._place(load_ref(ref))
+
+    def _place(self, model: VisionModel) -> VisionModel:
+        """The model where it computes, as it is asked to; all learn together how many images fit."""
+        model.room = self._reading
+        return self.plan.compute.place(model)
 
     @contextmanager
     def _context(self, step: Step, *axes: str) -> Iterator[Context]:
@@ -437,7 +445,7 @@ class Steps:
         seed = "any seed" if step in SEEDLESS else str(self.plan.seed)
         names = (seed, step, self.plan.suite.canonical(), *axes)
         with tempfile.TemporaryDirectory(prefix="amb-", ignore_cleanup_errors=True) as folder:
-            yield Context(names, splits, Path(folder), self.plan.device, self.progress)
+            yield Context(names, splits, Path(folder), self.plan.compute, self._training, self.progress)
 
 
 def _claim(entry: Entry, report: Mapping[str, Any] | None = None) -> Claim:

@@ -59,7 +59,7 @@ class Sweep:
                 raise BadParamsError(f"--only {key}={asked} matches nothing in sweep {self.name}. It has: {has}.")
         return kept
 
-    def plans(self, registry: Registry, device: str = "cpu") -> list[Plan]:
+    def plans(self, registry: Registry) -> list[Plan]:
         """One plan for each suite and seed."""
         return [
             make_plan(
@@ -71,7 +71,6 @@ class Sweep:
                 seed=seed,
                 tau=self.tau,
                 alpha=self.alpha,
-                device=device,
                 negatives=self.negatives,
             )
             for suite in self.suites

@@ -20,6 +20,8 @@ Curves = Mapping[str, Sequence[float]]
 """Metrics stepped by tau: value number i belongs to tau = i."""
 _LONGEST_NAME: Final = 120
 _LONGEST_VALUE: Final = 5000
+_SHOWN: Final = 10
+"""Letters of a parameter that the parallel coordinates of MLflow 3.17 show."""
 
 
 def key(text: str) -> str:
@@ -37,7 +39,19 @@ def text(value: object) -> str:
 
 
 def labels(methods: Sequence[Method]) -> dict[str, str]:
-    """A short name for each canonical method: its name, and the parameters in which its namesakes differ."""
+    """A short name for each canonical method: its name, and the parameters in which its namesakes differ.
+
+    Names that MLflow's comparison would show as the same ten letters are numbered.
+    """
+    named = _named(methods)
+    starts = [name[:_SHOWN] for name in named.values()]
+    return {
+        spec: f"{number} {name}" if starts.count(name[:_SHOWN]) > 1 else name
+        for number, (spec, name) in enumerate(named.items(), 1)
+    }
+
+
+def _named(methods: Sequence[Method]) -> dict[str, str]:
     found = {}
     for method in methods:
         namesakes = [each for each in methods if each.name == method.name]
@@ -81,7 +95,8 @@ def cell_params(run: Run, cell: Cell) -> dict[str, Any]:
         "attack": attack_of(cell),
         "attack_spec": cell.attack,
         "suspect": cell.suspect,
-        "device": run.plan.device,
+        "device": run.plan.compute.device,
+        "precision": run.plan.compute.precision,
         **{f"method.{name}": value for name, value in method.model_dump(mode="json").items()},
     }
 

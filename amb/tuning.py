@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amb.data import shuffled
+from amb.data import Batch, shuffled
+from amb.descent import Descent
 from amb.errors import BadParamsError, NoHeadError
 from amb.heads import HEADS
 
@@ -29,6 +30,7 @@ Head = Literal["new", "keep"]
 Perturb = Callable[["VisionModel", Tensor, Tensor], Tensor]
 """From the model as it is now, images and their targets to the images that it is trained on."""
 
+_MOST_OUTPUTS: Final = 2048  # of a segmentation head for one token: classes x pixels
 _WARM_UP: Final = 0.1  # share of the steps, for the cosine schedule
 
 
@@ -105,16 +107,16 @@ def fit(
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
     order = ctx.generator("batches")
     batches = (rows for _ in range(schedule.epochs) for rows in shuffled(n_images, schedule.batch, order))
+    descent = Descent(ctx, optimizer, rate)
     with ctx.seeded("dropout"):
-        for rows in ctx.progress.track(batches, f"train for {task}", n_steps):
-            batch = split.batch(rows.tolist())
-            target = cast(Tensor, batch.labels if task == "classification" else batch.masks).to(ctx.device)
-            images = perturb(model, batch.images, target) if perturb else batch.images
-            loss = F.cross_entropy(model.logits(images, task), target)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            rate.step()
+        for rows, batch in ctx.progress.track(ctx.load(split, batches), f"train for {task}", n_steps):
+            targets = cast(Tensor, batch.labels if task == "classification" else batch.masks).to(ctx.device)
+
+            def loss_of(part: slice, batch: Batch = batch, targets: Tensor = targets) -> Tensor:
+                images = perturb(model, batch.images[part], targets[part]) if perturb else batch.images[part]
+                return F.cross_entropy(model.logits(images, task), targets[part])
+
+            descent.step(loss_of, len(rows))
     return model.requires_grad_(True).eval()
 
 
@@ -125,7 +127,8 @@ def new_head(model: VisionModel, split: Split, task: Task, ctx: Context) -> nn.M
     elif split.n_mask_classes:
         pixels = split.batch([0]).images.shape[-1]
         patches = model.facts().n_tokens - min(model.backbone.n_prefix, 1)
-        sizes = [split.n_mask_classes, max(1, round(pixels / patches**0.5))]
+        most = math.isqrt(_MOST_OUTPUTS // split.n_mask_classes)  # the head spreads what is coarser over the pixels
+        sizes = [split.n_mask_classes, max(1, min(most, round(pixels / patches**0.5)))]
     else:
         raise BadParamsError(f"{model.ref}: these images have no masks to train segmentation on.")
     with ctx.seeded("head"):

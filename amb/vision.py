@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from amb.compute import Precision, dtype_of
 from amb.errors import AccessError, NoHeadError
 from amb.heads import HEADS
 from amb.protocols import ACCESS_LEVELS, Access
 from amb.records import ModelFacts
+from amb.room import Room
 
 
 class Affine(NamedTuple):
@@ -80,6 +84,13 @@ class Backbone(nn.Module, ABC):
         """Take images of another size, position embeddings interpolated, in place."""
         raise NotImplementedError
 
+    def load_library(self, state: dict[str, Tensor], source: str) -> None:
+        """Put weights that have the library's own names in place. Raises CheckpointError, which names the source.
+
+        Raises NotImplementedError where its loader does not read such files.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """Tokens that enter block 0, (n, tokens, dim), of normalised images."""
@@ -121,6 +132,12 @@ class VisionModel(nn.Module):
         """What it does to logits and embeddings before it answers; not in training."""
         self.answers: Access = "weights"
         """The most that a verifier is told of it: `labels` where it is deployed with nothing but its decisions."""
+        self.precision: Precision = "fp32"
+        """Of the arithmetic inside the backbone; tokens come out fp32."""
+        self.compiled = False
+        """Whether blocks go through torch.compile."""
+        self.room = Room("reading")
+        """How many images at once, where no gradient is asked for."""
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, -1, 1, 1), persistent=False)
 
@@ -146,13 +163,25 @@ class VisionModel(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Tokens that enter block 0, (n, tokens, dim)."""
-        return self.backbone.embed(self.prepare(images))
+        return self._compute(lambda part: self.backbone.embed(self.prepare(part)), images)
 
     def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
         """Pass tokens through blocks start ... stop - 1."""
-        for block in self.backbone.blocks[start:stop]:
-            tokens = block(tokens)
-        return tokens
+        blocks = self.backbone.blocks[start:stop]
+        run = _compiled() if self.compiled else _run
+        return self._compute(lambda part: functools.reduce(run, blocks, part), tokens) if blocks else tokens
+
+    def _compute(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        """What `work` makes of rows, in the model's precision; in parts that fit, where no gradient is asked for."""
+        with self._autocast():
+            if torch.is_grad_enabled():
+                return _full(work(rows))
+            return _full(self.room.fit(lambda parts: _joined([work(rows[part]) for part in parts]), len(rows)))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype_of(self.precision))
 
     def prefix(self, images: Tensor, block: int) -> Tensor:
         """p(x): the tokens that leave block `block` (0-based), (n, tokens, dim)."""
@@ -222,6 +251,24 @@ class VisionModel(nn.Module):
     def digest(self) -> str:
         """SHA-256 over the architecture and every weight: 32 hexadecimal digits."""
         return weights_digest(self.architecture, self.head_facts(), self.state_dict())
+
+
+def _run(tokens: Tensor, block: nn.Module) -> Tensor:
+    return cast(Tensor, block(tokens))
+
+
+@functools.cache
+def _compiled() -> Callable[[Tensor, nn.Module], Tensor]:
+    """A block is compiled, once for all of the same form: a whole network takes minutes."""
+    return torch.compile(_run)
+
+
+def _full(tokens: Tensor) -> Tensor:
+    return tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def weights_digest(architecture: Mapping[str, Any], heads: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:

@@ -13,7 +13,7 @@ from amb.testing import toy_context, toy_model
 from amb.vision import SuspectView
 from amb_activemark.method import ActiveMark
 from amb_activemark.networks import Carrier, LaterBlocks, Outputs, tap
-from amb_activemark.training import _cache, _fidelity_loss, _message_loss, _prune
+from amb_activemark.training import _cache, _fidelity_loss, _kept, _message_loss
 
 QUICK = {"n_bits": 4, "n_triggers": 6, "steps": 4, "batch": 4, "n_images": 8, "block": 1}
 TOKENS = torch.randn(2, 1 + 2 + 16, 32, generator=torch.Generator().manual_seed(0))
@@ -101,15 +101,17 @@ def test_losses_are_those_of_equation_2() -> None:
     assert _fidelity_loss(q, given, target, "norm").item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def test_pruning_noise_zeroes_the_smallest_and_passes_gradients_to_the_rest() -> None:
-    weight = torch.tensor([[1.0, -2.0], [3.0, 4.0]], requires_grad=True)
-    bias = torch.ones(2, requires_grad=True)
-    pruned = _prune({"w": weight, "b": bias}, 0.99, torch.Generator().manual_seed(3))
-    kept = pruned["w"] != 0
-    assert weight.abs()[kept].min() > weight.abs()[~kept].max()
-    pruned["w"].sum().backward()
-    torch.testing.assert_close(weight.grad, kept.float())
-    assert pruned["b"] is bias
+def test_pruning_noise_zeroes_the_smallest_weights_of_all_matrices_and_no_bias() -> None:
+    trained = {"w": torch.tensor([[1.0, -2.0], [3.0, 4.0]]), "v": torch.tensor([[0.5, -6.0]]), "b": torch.zeros(2)}
+    share = 0.99 * torch.rand((), generator=torch.Generator().manual_seed(3)).item()
+    sizes = sorted(torch.cat([trained["w"].flatten(), trained["v"].flatten()]).abs().tolist())
+    smallest = sizes[: max(1, int(share * len(sizes)))]
+    kept = _kept(trained, 0.99, torch.Generator().manual_seed(3))
+    assert set(kept) == {"w", "v"}
+    assert 0 < len(smallest) < len(sizes), "the draw zeroes some and keeps some"
+    for name in ("w", "v"):
+        expected = [[size not in smallest for size in row] for row in trained[name].abs().tolist()]
+        assert kept[name].tolist() == expected
 
 
 def test_selection_keeps_whole_messages_and_reports_the_rate_before(tmp_path: Path) -> None:

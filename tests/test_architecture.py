@@ -17,9 +17,9 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = [
     {"errors", "spec", "progress", "measure", "yamlfile", "worth", "views"},
-    {"device"},
+    {"compute", "places", "room"},
     {"component", "records", "heads", "data"},
-    {"protocols", "context", "statistics", "tuning"},
+    {"protocols", "context", "statistics", "calibration", "descent", "tuning"},
     {"hookspecs", "vision", "checkpoint", "store"},
     {"plugins", "profile", "fidelity"},
     {"models", "plan"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"sweepfile"},
     {"engine"},
     {"document", "collection", "tables", "workers", "schema", "evidence"},
-    {"layouts", "figures", "reporters", "tracked", "bundle"},
+    {"layouts", "figures", "reporters", "tracked", "bundle", "reckon"},
     {"tracking"},
     {"server"},
     {"pages"},

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amb.calibration import held_out, power, rate_threshold, tau_for_negatives
 from amb.layouts.negatives import negatives
 from amb.layouts.robustness import robustness
-from amb.statistics import calibrated_p, held_out, power, rate_threshold, tau_for_negatives
+from amb.statistics import calibrated_p
 from amb.worth import share_lost, worth
 
 RATES = st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=1, max_size=60)

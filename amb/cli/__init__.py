@@ -10,6 +10,7 @@ import click
 
 COMMANDS = {
     "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
+    "plan": "What a run would download, compute and take, measured on this device.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",

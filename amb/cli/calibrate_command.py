@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from amb.cli import options
+
+if TYPE_CHECKING:
+    from amb.compute import Compute
 
 EPILOG = """
 \b
@@ -28,7 +33,8 @@ from one source are alike: the tables say how many sources there are, and judge 
 @options.seed
 @options.tau
 @options.output_dir
-@options.device
+@options.compute
+@options.places
 @options.format_
 @options.quiet
 def command(
@@ -40,7 +46,7 @@ def command(
     seed: int,
     tau: int | None,
     output_dir: Path,
-    device: str,
+    compute: Callable[[], Compute],
     format_: str,
     quiet: bool,
 ) -> int:
@@ -51,8 +57,8 @@ def command(
     """
     from amb.cli.run_command import execute
     from amb.collection import collect
-    from amb.device import pick_device
     from amb.layouts import with_tables
+    from amb.models import require_refs
     from amb.plan import make_plan
     from amb.plugins import manager
     from amb.progress import make_progress
@@ -68,9 +74,9 @@ def command(
         model=model,
         seed=seed,
         tau=tau,
-        device=pick_device(device),
         negatives=negatives,
     )
-    run = execute(plan, plugins, output_dir, make_progress(quiet))
+    require_refs(plan.references())
+    run = execute(plan.on(compute()), plugins, output_dir, make_progress(quiet))
     click.echo(reporter.render(with_tables(collect(output_dir, runs=[run.id]), "negatives")))
     return 1 if run.failed else 0

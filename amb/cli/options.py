@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
+
+from amb.compute import Compute, pick_device, pick_threads
+from amb.places import DATA, DOWNLOAD, go_offline
 
 output_dir = click.option(
     "--output-dir",
@@ -13,7 +20,84 @@ output_dir = click.option(
     show_default=True,
     help="Store, runs and MLflow data.",
 )
-device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+_COMPUTE = (
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        show_default=True,
+        help="Of the models' arithmetic; weights stay fp32.",
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="Pass transformer blocks through torch.compile."),
+    click.option("--tf32", is_flag=True, help="Round a GPU's fp32 products to TF32."),
+    click.option("--deterministic", is_flag=True, help="Take torch's deterministic kernels where it has them."),
+    click.option("--max-batch", type=click.IntRange(1), help="Most images in one pass; by default as many as fit."),
+    click.option(
+        "--load-threads", type=click.IntRange(0, 256), help="Threads that read images ahead; by default 8 beside a GPU."
+    ),
+)
+
+
+def compute(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to compute, as one argument: a function that gives it, for finding out what devices there are takes a second."""
+
+    @wraps(command)
+    def with_compute(*args: Any, device: str, load_threads: int | None, max_batch: int | None, **options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in ("precision", "compiled", "tf32", "deterministic")}
+
+        def make() -> Compute:
+            there = pick_device(device)
+            return Compute(there, **chosen, max_batch=max_batch, load_threads=pick_threads(load_threads, there))
+
+        return command(*args, compute=make, **options)
+
+    for option in reversed(_COMPUTE):
+        with_compute = option(with_compute)
+    return with_compute
+
+
+def _set_data(_: click.Context, __: click.Parameter, root: Path | None) -> None:
+    if root is not None:
+        os.environ[DATA] = str(root)
+
+
+def _set_download(_: click.Context, __: click.Parameter, asked: bool) -> None:
+    if asked:
+        os.environ[DOWNLOAD] = "1"
+
+
+def _set_offline(_: click.Context, __: click.Parameter, asked: bool) -> None:
+    if asked:
+        go_offline()
+
+
+def places(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where data and weights come from. The values travel as variables, see `amb.places`."""
+    for option in (
+        click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing."),
+        click.option(
+            "--download",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_download,
+            help="Fetch a data set that is not there.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            metavar="ROOT",
+            expose_value=False,
+            callback=_set_data,
+            help="Folder of data sets (or AMB_DATA).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 format_ = click.option(
     "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
 )
@@ -25,6 +109,16 @@ methods = click.option(
     required=True,
     metavar="SPEC",
     help="Method, name[:key=value,...]. Repeatable.",
+)
+attacks = click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="SPEC",
+    help="Attack or chain, name[:key=value,...][+next]. Repeatable.",
+)
+params = click.option(
+    "--set", "params", multiple=True, metavar="KEY=VALUE", help="Parameter of the methods. Repeatable."
 )
 suite = click.option(
     "--suite", default="tiny", show_default=True, metavar="SPEC", help="Owner, data and innocent models."

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from amb.cli import options
+
+if TYPE_CHECKING:
+    from amb.compute import Compute
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -25,17 +32,19 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to save the figure (png, svg, pdf).  [default: profile-<model>.png]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@options.compute
+@options.places
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def command(ref: str, suite: str, images: int, figure: Path | None, device: str, format_: str) -> None:
+def command(
+    ref: str, suite: str, images: int, figure: Path | None, compute: Callable[[], Compute], format_: str
+) -> None:
     """Print the mean top-5 |activation| of each block, massive activations, and the block to embed at.
 
     The expressive block is the first with massive activations (Sun et al. 2024: above 100 and 1000 times the
     median), else the one of the largest jump if it is clear; where there is none, the output says so.
     """
-    from amb.device import pick_device
     from amb.errors import BadParamsError
-    from amb.models import load_ref
+    from amb.models import load_ref, require_refs
     from amb.plugins import manager
     from amb.profile import activation_profile, choose_block, draw_profile
     from amb.store import check_writable
@@ -47,7 +56,8 @@ def command(ref: str, suite: str, images: int, figure: Path | None, device: str,
     if path.suffix not in FIGURES:
         raise BadParamsError(f"A figure is {', '.join(FIGURES)}, not '{path.suffix}' ({path}).")
     check_writable(path.parent)
-    model = load_ref(ref).to(pick_device(device))
+    require_refs([ref])
+    model = compute().place(load_ref(ref))
     if model.n_blocks < 2:
         raise BadParamsError(f"{ref} has no transformer blocks, so it has no activation profile. Give a transformer.")
     profile = activation_profile(model, split.batch(range(min(images, len(split)))).images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
+    from amb.compute import Compute
     from amb.engine import Run
     from amb.plan import Plan
     from amb.plugins import Manager
@@ -29,22 +31,17 @@ What is finished stays in the output folder: the same command again reads it ins
 
 @click.command(name="run", epilog=EPILOG)
 @options.methods
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    metavar="SPEC",
-    help="Attack or chain, name[:key=value,...][+next]. Repeatable.",
-)
+@options.attacks
 @options.suite
 @options.model
 @options.seed
-@click.option("--set", "params", multiple=True, metavar="KEY=VALUE", help="Parameter of the methods. Repeatable.")
+@options.params
 @options.tau
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
 @click.option("--negatives", type=int, default=0, help="Further negatives, made of the innocent models.")
 @options.output_dir
-@options.device
+@options.compute
+@options.places
 @options.format_
 @click.option("--dry-run", is_flag=True, help="Print the cells that would be computed, compute nothing.")
 @options.quiet
@@ -59,7 +56,7 @@ def command(
     alpha: float,
     negatives: int,
     output_dir: Path,
-    device: str,
+    compute: Callable[[], Compute],
     format_: str,
     dry_run: bool,
     quiet: bool,
@@ -69,10 +66,9 @@ def command(
     Every positive suspect (what the attacks make of the marked model) stands beside the suite's negatives:
     independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
     """
-    from amb.device import pick_device
     from amb.document import document
     from amb.layouts.run import with_run_tables
-    from amb.models import digest_ref
+    from amb.models import digest_ref, require_refs
     from amb.plan import make_plan
     from amb.plugins import manager
     from amb.progress import make_progress
@@ -91,16 +87,16 @@ def command(
         seed=seed,
         tau=tau,
         alpha=alpha,
-        device=pick_device(device),
         negatives=negatives,
         method_params=parse_assignments(params),
     )
+    require_refs(plan.references())
     if dry_run:
         for ref in plan.references():
             digest_ref(ref)  # raises where it is not to be had
         _print_plan(plan, format_)
         return 0
-    run = execute(plan, plugins, output_dir, make_progress(quiet))
+    run = execute(plan.on(compute()), plugins, output_dir, make_progress(quiet))
     click.echo(reporter.render(with_run_tables(document(run))))
     return 1 if run.failed else 0
 
@@ -115,7 +111,7 @@ def execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> R
     check_writable(output)
     run = Run(run_id(plan), plan, output, run_facts(plugins.plugins))
     steps = Steps(plan, Store(output / "store", progress.say), progress)
-    progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.device}; results go to {output}")
+    progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.compute.device}; results go to {output}")
     Engine(run, steps.do, plugins, progress).execute()
     return run
 

@@ -17,6 +17,7 @@ from amb.cli import options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from amb.compute import Compute
     from amb.engine import Run
     from amb.plan import Plan
     from amb.progress import Progress
@@ -51,7 +52,8 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.command(name="sweep", epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @options.output_dir
-@options.device
+@options.compute
+@options.places
 @click.option(
     "-j",
     "--jobs",
@@ -69,7 +71,7 @@ What is finished stays in the output folder: the same command goes on where it w
 def command(
     file: Path,
     output_dir: Path,
-    device: str,
+    compute: Callable[[], Compute],
     jobs: int,
     only: tuple[str, ...],
     limit: int | None,
@@ -84,8 +86,8 @@ def command(
     cells use it. At the end the means over seeds are printed; `amb report` gives other tables from the same results.
     """
     from amb.collection import collect
-    from amb.device import pick_device
     from amb.layouts import with_tables
+    from amb.models import require_refs
     from amb.plugins import manager
     from amb.progress import make_progress
     from amb.reporters import reporter_of
@@ -99,7 +101,11 @@ def command(
     sweep = sweep.limited(limit) if limit else sweep
     progress = make_progress(quiet)
     n_cells = sweep.n_cells(registry)
-    plans = sweep.plans(registry, pick_device(device)) if dry_run or _agreed(n_cells, file, yes) else []
+    plans = sweep.plans(registry) if dry_run or _agreed(n_cells, file, yes) else []
+    for plan in plans:
+        require_refs(plan.references())
+    how = compute()
+    plans = [plan.on(how) for plan in plans]
     if dry_run:
         _print_plan(sweep, plans, output_dir)
         return 0

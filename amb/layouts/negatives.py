@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from amb.calibration import held_out, rate_threshold, tau_for_negatives
 from amb.layouts.cells import Cell, group, judged, reasons, usable
-from amb.statistics import held_out, rate_over_seeds, rate_threshold, supported_fpr, tau_for_negatives
+from amb.statistics import rate_over_seeds, supported_fpr
 from amb.tables import Column, Entry, Table, estimate
 
 FPRS: Final = (0.01, 0.05, 0.1)
@@ -85,8 +86,10 @@ _THRESHOLDS: Final = [
     Column("lowest FPR"),
 ]
 _THRESHOLD_NOTES: Final = (
-    "R has to exceed: the threshold that all these negatives give (conformal). Each seed has a key of its own, and a",
-    "threshold of its own; the highest is shown.",
+    (
+        "R has to exceed: the threshold that all these negatives give (conformal). Each seed has a key of its own, and a "
+        "threshold of its own; the highest is shown."
+    ),
     "held-out FPR: each source's models are judged by the threshold of all other sources; a source counts as one model.",
     "TPR: share of usable positive suspects above the threshold, which no positive has set.",
     "lowest FPR: 1 / (n + 1), the least that n negatives can support; – stands where they cannot support the wanted one.",
@@ -143,9 +146,11 @@ _TAU: Final = [
     Column("calibrated τ"),
 ]
 _TAU_NOTES: Final = (
-    f"calibrated τ: the largest with which at most {EPSILON:g} of the trials on these models pass, by the upper limit of",
-    "that share over sources; – where they are too few to say so of any τ. Coin flips would give another (docs/statistics.md): symbols that a",
-    "method injects itself are not coins.",
+    (
+        f"calibrated τ: the largest with which at most {EPSILON:g} of the trials on these models pass, by the upper limit of "
+        "that share over sources; – where they are too few to say so of any τ. Coin flips would give another (docs/statistics.md): "
+        "symbols that a method injects itself are not coins."
+    ),
 )
 
 

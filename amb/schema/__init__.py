@@ -154,6 +154,10 @@ class RunFacts(Open):
     seed: Count
     alpha: Share
     device: str
+    compute: dict[str, Any] | None = None
+    """Precision, the device's name, and torch's switches; absent in results of before it was recorded."""
+    data: dict[str, Any] | None = None
+    """Images that served each role, where they come from a data set on disk: counts and digests."""
     started: str
     versions: dict[str, str]
     plugins: dict[str, str]

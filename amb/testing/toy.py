@@ -14,7 +14,6 @@ from amb.context import Context
 from amb.data import Batch
 from amb.errors import CheckpointError, UnknownNameError
 from amb.heads import HEADS
-from amb.progress import Silent
 from amb.protocols import Access, Independent, Method, ModelLoader, Protected, Role, Sibling, Suite
 from amb.records import Embedding, Evidence, Key
 from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
@@ -197,8 +196,8 @@ class ToyLoader(ModelLoader):
 
 
 def toy_context(folder: Path, *axes: str, roles: Sequence[Role] = ROLES, **more: Any) -> Context:
-    """A context over the toy data; `more` is what else attacks may know: base, method, key."""
-    return Context(axes or ("0",), {role: ToySplit(role) for role in roles}, folder, "cpu", Silent(), **more)
+    """A context over the toy data; `more` is what else a context holds: compute, base, method, key."""
+    return Context(axes or ("0",), {role: ToySplit(role) for role in roles}, folder, **more)
 
 
 @cache

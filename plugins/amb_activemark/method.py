@@ -106,6 +106,18 @@ class ActiveMark(amb.Method):
         """5 of 32 bits, as in the paper; the same share of other lengths."""
         return self.n_bits * 5 // 32
 
+    def work(self, facts: amb.ModelFacts) -> amb.Work:
+        """The caches through the whole model; each step through the later blocks, with a message and, where that counts, without."""
+        block = round(self.fallback * facts.n_blocks) - 1 if self.block == "auto" else self.block
+        later = (facts.n_blocks - 1 - block) / max(1, facts.n_blocks)
+        paths = {"marked": 1, "clean": 2, "both": 2}[self.fidelity] + (self.contrast > 0)
+        read = amb.Work(read=self.n_images + 3 * self.n_triggers + (100 if self.block == "auto" else 0))
+        return read + amb.Work(trained=self.steps * self.batch * paths * later)
+
+    def query_work(self) -> amb.Work:
+        """Each trigger once."""
+        return amb.Work(read=self.n_triggers)
+
     def skip(self, facts: amb.ModelFacts, key: amb.Key | None = None) -> str | None:
         """Needs transformer blocks; as a suspect, also the sizes that the key's networks were made for."""
         if facts.n_blocks < 2 + self.freeze_last:

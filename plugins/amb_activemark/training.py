@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +15,7 @@ from torch.func import functional_call
 
 import amb
 from amb.data import Split, endless
+from amb.descent import Descent
 from amb.profile import activation_profile, choose_block
 from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, Outputs, tap
 from amb_activemark.reading import read_messages
@@ -102,33 +105,63 @@ def _train(
         endless(len(clean.tokens), params.batch, ctx.generator("clean batches")),
         strict=False,
     )
-    terms: dict[str, Tensor] = {}
+    descent = Descent(ctx, optimizer, decay)
+    objective = Objective(params, original, later, trained, encoder, decoder)
     steps = enumerate(islice(rows_of_steps, params.steps))
     for step, (rows, clean_rows) in ctx.progress.track(steps, "embed", params.steps):
-        message = (messages[rows] if fixed else _random_bits((len(rows), params.n_bits), noise)).to(ctx.device).float()
-        held = carrying.fetch(rows, ctx.device)
-        written = original.carrier.write(held.tokens, encoder(torch.cat([held.carrier, message], dim=1)))
-
-        weights = _prune(trained, params.prune_noise, noise) if params.prune_noise else trained
-        read = functional_call(later, dict(weights), (written,))
+        message = messages[rows] if fixed else _random_bits((len(rows), params.n_bits), noise)
         form = "squares" if step < params.warm_up * params.steps and params.loss == "norm" else params.loss
-        terms = {"message": params.lam * _message_loss(decoder(read.read), message, form)}
-        if trained and params.fidelity != "clean":
-            terms["marked path"] = _fidelity_loss(original, read, held.output, params.loss)
-        if trained and params.fidelity != "marked":
-            plain = clean.fetch(clean_rows, ctx.device)
-            terms["clean path"] = _fidelity_loss(original, later(plain.tokens), plain.output, params.loss)
-        if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits
-            unknown = torch.full_like(message, 0.5)
-            terms["contrast"] = (
-                params.lam * params.contrast * _message_loss(decoder(original(written).read), unknown, form)
-            )
+        kept = _kept(trained, params.prune_noise, noise) if params.prune_noise else {}
+        batch = Batch(carrying.take(rows), clean.take(clean_rows), message.float(), form, kept)
+        n = min(len(rows), len(clean_rows))  # one path's last batch of an epoch may be shorter
+        descent.step(partial(objective.loss, batch, device=ctx.device), n)
+    return {name: round(value.item(), 4) for name, value in objective.terms.items()}
 
-        optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
-        decay.step()
-    return {name: round(value.item(), 4) for name, value in terms.items()}
+
+class Batch(NamedTuple):
+    """What one step is taken on."""
+
+    held: Cache
+    """Of images that carry messages."""
+    plain: Cache
+    """Of images that carry none."""
+    message: Tensor  # (n, bits) float
+    form: str
+    """Of the message's loss."""
+    kept: Mapping[str, Tensor]
+    """Which of the trained weights are not zeroed in this step, where some are."""
+
+
+@dataclass
+class Objective:
+    """Eq. 2: fidelity on both paths and the message, of any part of a batch."""
+
+    params: ActiveMark
+    original: LaterBlocks
+    later: LaterBlocks
+    trained: Mapping[str, Tensor]
+    encoder: Encoder
+    decoder: Decoder
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """Of the last part."""
+
+    def loss(self, batch: Batch, part: slice, device: str) -> Tensor:
+        """The mean over the images of a part."""
+        params, message = self.params, batch.message[part].to(device)
+        held, plain = batch.held.fetch(part, device), batch.plain.fetch(part, device)
+        weights = {**self.trained, **{name: self.trained[name] * mask for name, mask in batch.kept.items()}}
+        written = self.original.carrier.write(held.tokens, self.encoder(torch.cat([held.carrier, message], dim=1)))
+        read = functional_call(self.later, weights, (written,))
+        terms = {"message": params.lam * _message_loss(self.decoder(read.read), message, batch.form)}
+        if weights and params.fidelity != "clean":
+            terms["marked path"] = _fidelity_loss(self.original, read, held.output, params.loss)
+        if weights and params.fidelity != "marked":
+            terms["clean path"] = _fidelity_loss(self.original, self.later(plain.tokens), plain.output, params.loss)
+        if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits
+            answer, unknown = self.decoder(self.original(written).read), torch.full_like(message, 0.5)
+            terms["contrast"] = params.lam * params.contrast * _message_loss(answer, unknown, batch.form)
+        self.terms = terms
+        return torch.stack(list(terms.values())).sum()
 
 
 def _message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
@@ -151,13 +184,13 @@ def _fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss:
     return (output.embedding - embedding).norm(dim=1).mean() + (output.tokens - target).norm(dim=2).mean()
 
 
-def _prune(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
-    """The trained matrices with their smallest weights zeroed, up to a random share `most`; gradients reach the rest."""
+def _kept(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
+    """Of each trained matrix which weights a step does not zero: all but the smallest, up to a random share `most`."""
     share = most * torch.rand((), generator=noise).item()
     matrices = {name: weight for name, weight in trained.items() if weight.ndim > 1}
     sizes = torch.cat([weight.detach().abs().flatten() for weight in matrices.values()])
     level = sizes.kthvalue(max(1, int(share * len(sizes)))).values
-    return {**trained, **{name: weight * (weight.detach().abs() > level) for name, weight in matrices.items()}}
+    return {name: weight.detach().abs() > level for name, weight in matrices.items()}
 
 
 # What is fixed before training
@@ -199,38 +232,43 @@ class Cache(NamedTuple):
     carrier: Tensor  # (n, carrier): the encoder's input
     output: Tensor  # (n, tokens, dim): q(x), what the unmarked model answers
 
-    def fetch(self, rows: Tensor, device: str) -> Cache:
-        """The rows of a batch, on the device."""
-        return Cache(*(part[rows].to(device) for part in self))
+    def take(self, rows: Tensor) -> Cache:
+        """The rows of a batch, in memory."""
+        return Cache(*(part[rows] for part in self))
+
+    def fetch(self, rows: slice, device: str) -> Cache:
+        """Some of them, on the device."""
+        return Cache(*(part[rows].to(device, non_blocking=True) for part in self))
 
 
 @torch.no_grad()
 def _cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
     """Fill a cache; in memory up to the stated budget, else in memory-mapped files in the job's folder."""
     cache: Cache | None = None
-    starts = range(0, len(indices), _CACHE_BATCH)
-    for start in ctx.progress.track(starts, "cache representations", len(starts)):
-        images = split.batch(indices[start : start + _CACHE_BATCH]).images
-        taps = tap(original.model, images, original.block, original.carrier)
+    batches = torch.tensor(indices).split(_CACHE_BATCH)
+    start = 0
+    for rows, batch in ctx.progress.track(ctx.load(split, batches), "cache representations", len(batches)):
+        taps = tap(original.model, batch.images, original.block, original.carrier)
         parts = Cache(taps.tokens, taps.carrier, original(taps.tokens).tokens)
-        cache = cache or _room(parts, len(indices), params.cache_mib, ctx)
-        for room, part in zip(cache, parts, strict=True):
-            room[start : start + len(images)] = part.cpu()
+        cache = cache or _space(parts, len(indices), params.cache_mib, ctx)
+        for space, part in zip(cache, parts, strict=True):
+            space[start : start + len(rows)] = part.cpu()
+        start += len(rows)
     assert cache is not None
     return cache
 
 
-def _room(parts: Cache, n: int, budget_mib: int, ctx: amb.Context) -> Cache:
+def _space(parts: Cache, n: int, budget_mib: int, ctx: amb.Context) -> Cache:
     """Space for n images' worth of what `parts` holds of some."""
     needed = n * sum(part[0].numel() * part.element_size() for part in parts)
     if needed <= budget_mib * 2**20:
         return Cache(*(torch.empty((n, *part.shape[1:]), dtype=part.dtype) for part in parts))
-    rooms = []
+    spaces = []
     for name, part in parts._asdict().items():
         path = ctx.folder / f"{name}-{len(list(ctx.folder.iterdir()))}.bin"
         size = n * part[0].numel()
-        rooms.append(torch.from_file(str(path), shared=True, size=size, dtype=part.dtype).view(n, *part.shape[1:]))
-    return Cache(*rooms)
+        spaces.append(torch.from_file(str(path), shared=True, size=size, dtype=part.dtype).view(n, *part.shape[1:]))
+    return Cache(*spaces)
 
 
 def _choose_trained(params: ActiveMark, later: LaterBlocks) -> dict[str, nn.Parameter]:

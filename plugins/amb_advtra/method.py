@@ -84,6 +84,10 @@ class AdvTra(amb.Method):
     }
     unlearnable: ClassVar[bool] = True
 
+    def query_work(self) -> amb.Work:
+        """Each sample once; how long their search takes shows only then."""
+        return amb.Work(read=self.n_trajectories * self.n_symbols)
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_advtra.trajectories import embed
 

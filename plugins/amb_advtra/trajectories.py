@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
+from amb.room import Room
 
 if TYPE_CHECKING:
     from amb_advtra.method import AdvTra
@@ -38,7 +39,7 @@ _CLOSED = 0.999  # a length control so close to 1 is done bisecting
 
 def embed(params: AdvTra, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """Search from random trigger images; the key is what holds when all samples are asked afresh."""
-    source = Source(owner, params.batch)
+    source = Source(owner, params.batch, ctx.room)
     bases = _draw_bases(params, ctx).to(owner.device)
     orders = draw_orders(source.labels(bases), _n_classes(owner), params, ctx.generator("orders of classes"))
     search = Search(params, source, bases, orders)
@@ -90,8 +91,9 @@ def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generat
 class Source:
     """The owner's model as the search asks it, frozen; counts the images."""
 
-    def __init__(self, owner: amb.VisionModel, batch: int) -> None:
+    def __init__(self, owner: amb.VisionModel, batch: int, room: Room | None = None) -> None:
         self._model = owner.copy().requires_grad_(False).eval()
+        self._room = room or Room("searching")
         self._batch = batch
         self.forwards = 0
         self.backwards = 0
@@ -103,9 +105,13 @@ class Source:
 
     def look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted classes, (n,), and the sign of the gradient towards the targets, as the images: one forward."""
-        looked = [
-            self._look(*parts) for parts in zip(images.split(self._batch), targets.split(self._batch), strict=True)
-        ]
+        pairs = zip(images.split(self._batch), targets.split(self._batch), strict=True)
+        labels, signs = zip(*(self._look_at(*pair) for pair in pairs), strict=True)
+        return torch.cat(labels), torch.cat(signs)
+
+    def _look_at(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of one batch, in parts where it does not fit: no image's gradient depends on the others."""
+        looked = self._room.fit(lambda parts: [self._look(images[part], targets[part]) for part in parts], len(images))
         labels, signs = zip(*looked, strict=True)
         return torch.cat(labels), torch.cat(signs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from torch import nn
@@ -15,17 +14,21 @@ if TYPE_CHECKING:
     from amb_attacks.lora import Lora
 
 hush_torchao()  # peft imports torchao where it is there
-ADAPTED: Final = r"net\.blocks\.\d+\.(attn\.qkv|mlp\.fc1|mlp\.fc2)"
-"""What the layers to adapt are called inside a backbone; timm's names."""
 _ADAPTER: Final = "thief"
 
 
-def adaptable(model: amb.VisionModel) -> bool:
-    """Whether the blocks are plain ones, with linear layers of these names."""
-    if not all(model.backbone.parts(index) for index in range(model.n_blocks)):
-        return False
+def to_adapt(model: amb.VisionModel) -> list[str]:
+    """Names, inside the backbone, of the linear layers that hold query, key, value and the MLP's matrices of plain blocks.
+
+    Empty where a block is not a plain one. torch's own attention keeps query, key and value outside of any layer.
+    """
+    blocks = [model.backbone.parts(index) for index in range(model.n_blocks)]
+    if not all(blocks):
+        return []
+    parts = (part for block in blocks if block for part in (block.query, block.key, block.value, block.up, block.down))
+    places = {part.weight.data_ptr() for part in parts}  # views of the layers' own weights
     layers = model.backbone.named_modules()
-    return any(re.fullmatch(ADAPTED, name) and isinstance(layer, nn.Linear) for name, layer in layers)
+    return [name for name, layer in layers if isinstance(layer, nn.Linear) and layer.weight.data_ptr() in places]
 
 
 def adapt(params: Lora, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
@@ -36,7 +39,7 @@ def adapt(params: Lora, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionM
     split = ctx.split("attacker")
     head = new_head(model, split, "classification", ctx)
     tuned = model.with_head("classification", head, f"{model.ref}+{params.canonical()}")
-    config = LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=ADAPTED)  # type: ignore[arg-type]
+    config = LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=to_adapt(tuned))  # type: ignore[arg-type]
     with ctx.seeded("adapters"):
         adapted = LoraModel(tuned.backbone, config, _ADAPTER)  # freezes all but the adapters, which it puts in place
     fit(tuned, split, "classification", _schedule(params), ctx)

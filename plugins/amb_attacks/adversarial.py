@@ -33,6 +33,10 @@ class Adversarial(FineTune):
     step_size: float = Field(0.008, gt=0, le=1)
     """How far a step goes in each value of a pixel; 0.008 is 2/255."""
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work:
+        """Every image in every epoch, and as often again as there are steps of ascent."""
+        return super().work(method, facts) + amb.Work(trained=self.steps * self.epochs * self.n_images)
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb.tuning import tune
         from amb_attacks.pgd import Ascent

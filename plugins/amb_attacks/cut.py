@@ -78,6 +78,11 @@ class CutRear(amb.Attack):
             return f"{model.ref} has int8 weights, which cannot be trained"
         return f"{model.ref} has {model.n_blocks} blocks, fewer than {self.n}" if self.n > model.n_blocks else None
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work:
+        """Every image in every epoch, backward through the new blocks alone."""
+        n, share = self.epochs * self.n_images, self.n / max(1, facts.n_blocks)
+        return amb.Work(read=n * (1 - share), trained=n * share)
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.cutting import retrain_rear
 

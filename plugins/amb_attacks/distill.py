@@ -108,6 +108,11 @@ class Distill(amb.Attack):
 
         return None if self.student == "same" else form_of(self, model)
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work:
+        """The student, reckoned to be as large as the model, in every epoch; the model once, or as often where views change."""
+        again = self.augment or self.by_token
+        return amb.Work(read=(self.epochs if again else 1) * self.n_images, trained=self.epochs * self.n_images)
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.distilling import distill
 

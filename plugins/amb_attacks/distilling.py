@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 import amb
 from amb.data import in_order, shuffled
+from amb.descent import Descent
 from amb.heads import HEADS
 from amb.tuning import Schedule, tune
 
@@ -63,18 +65,18 @@ def imitate(
     schedule = Schedule("cosine")
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
     batches = _whole_batches(params.epochs, n_images, batch_size, ctx.generator("student batches"))
+    descent = Descent(ctx, optimizer, rate)
     drawn = ctx.generator("augmentation")
     student.train()
     with ctx.seeded("student dropout"):
-        for rows in ctx.progress.track(batches, params.canonical(), n_steps):
-            batch = split.batch(rows.tolist())
+        for rows, batch in ctx.progress.track(ctx.load(split, batches), params.canonical(), n_steps):
             theirs, ours = _views(params, batch.images.to(ctx.device), drawn)
-            answer = answers(rows, theirs).to(ctx.device)
-            loss = _loss(params, student, projection, ours, answer, batch.labels.to(ctx.device))
-            loss.backward()
-            optimizer.step()
-            rate.step()
-            optimizer.zero_grad()
+            answer, labels = answers(rows, theirs).to(ctx.device), batch.labels.to(ctx.device)
+            loss_of = partial(_loss, params, student, projection, ours, answer, labels)
+            if params.target == "contrastive":  # between all pairs of the batch
+                descent.step_whole(loss_of)
+            else:
+                descent.step(loss_of, len(rows))
 
 
 @torch.no_grad()
@@ -207,7 +209,7 @@ def _in_pieces(images: Tensor, order: Tensor) -> Tensor:
 def new_student(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """An untrained student, with a classification head where the model's classes are imitated."""
     with ctx.seeded("student"):
-        return _untrained(params, model, _n_classes(model) if params.by_class else 0).to(ctx.device)
+        return ctx.place(_untrained(params, model, _n_classes(model) if params.by_class else 0))
 
 
 def form_of(params: Distill, model: amb.VisionModel) -> amb.VisionModel:
@@ -251,8 +253,16 @@ def _views(params: Distill, images: Tensor, drawn: torch.Generator) -> tuple[Ten
 
 
 def _loss(
-    params: Distill, student: amb.VisionModel, projection: nn.Module, images: Tensor, answer: Tensor, labels: Tensor
+    params: Distill,
+    student: amb.VisionModel,
+    projection: nn.Module,
+    images: Tensor,
+    answer: Tensor,
+    labels: Tensor,
+    part: slice = slice(None),
 ) -> Tensor:
+    """The mean loss over a part of a batch, which is all of it unless said otherwise."""
+    images, answer, labels = images[part], answer[part], labels[part]
     if params.by_class:
         return class_loss(params, student.logits(images), answer, labels)
     if params.by_token:

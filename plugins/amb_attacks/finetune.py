@@ -67,6 +67,11 @@ class FineTune(amb.Attack):
             return f"{model.ref} has no {self.task} head that could be kept"
         return None
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work:
+        """Every image in every epoch; a head alone needs no gradient of the model."""
+        n = float(self.epochs * self.n_images)
+        return amb.Work(trained=n) if self.layers == "all" else amb.Work(read=n)
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb.tuning import tune
 

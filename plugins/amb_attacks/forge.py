@@ -48,6 +48,9 @@ class Forge(amb.Forgery):
         offered = ", ".join(method.forgeries) or "nothing"
         return f"{method.name} does not say how its {self.what} could be forged (it offers: {offered})"
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> None:
+        """Not known: only the method knows what its budget counts."""
+
     def forge(self, model: VisionModel, ctx: amb.Context) -> amb.Key:
         from amb_attacks.claimant import claimant, method_of, require_fit
 

@@ -16,8 +16,8 @@ class Lora(amb.Attack):
     """Train low-rank changes of the blocks' matrices and a new classification head, then merge the changes.
 
     Built on peft. In every block the matrices of query, key and value and those of the MLP get a change of rank at
-    most `rank`; where query, key and value are one matrix, they share it. All else of the encoder is left bit for
-    bit, and the merged model is of the same architecture as before.
+    most `rank`; where query, key and value are one matrix, they share it, and where they are no layer, as in open_clip,
+    they stay. All else of the encoder is left bit for bit, and the merged model is of the same architecture as before.
     """
 
     name: ClassVar[str] = "lora"
@@ -45,11 +45,15 @@ class Lora(amb.Attack):
     """How many of the attacker's images to train on."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.adapting import adaptable
+        from amb_attacks.adapting import to_adapt
 
-        if not adaptable(model):
-            return f"{model.ref} has no transformer blocks with linear layers of known names to adapt"
+        if not to_adapt(model):
+            return f"{model.ref} has no transformer blocks with linear layers to adapt"
         return None
+
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work:
+        """Every image in every epoch."""
+        return amb.Work(trained=self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.adapting import adapt

@@ -42,6 +42,11 @@ class Overwrite(amb.Attack):
         other = _named(self.method)
         return misfit(other, model) if other else None
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work | None:
+        """That of the embeddings."""
+        once = (_named(self.method) or method).work(facts)
+        return once.times(self.times) if once else None
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.claimant import claimant, method_of, rate, require_fit
 

@@ -58,8 +58,10 @@ class QuantizeInt8(amb.Attack):
     requires: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.quantizing import is_plain_linear
+        from amb_attacks.quantizing import is_plain_linear, reads_past_layers
 
+        if reads_past_layers(model.backbone):
+            return f"{model.ref} reads the weights of its attention past their layers, so these cannot be int8"
         if not any(is_plain_linear(module) for module in model.backbone.modules()):
             return f"{model.ref} has no linear layer in floating point"
         return None

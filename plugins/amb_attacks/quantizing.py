@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 hush_torchao()
 FORMATS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_PAST_LAYERS: Final = ("timm.models.beit", "timm.models.eva")
 _TINY: Final = torch.finfo(torch.float32).tiny  # the scale of a channel of zeros, which must not be 0
 
 
@@ -49,6 +50,11 @@ def is_plain_linear(module: nn.Module) -> bool:
     """Whether torchao, too, would take this layer: torch reads the weight of an attention's last layer past its forward."""
     kinds = nn.modules.linear.NonDynamicallyQuantizableLinear
     return isinstance(module, nn.Linear) and not isinstance(module, kinds)
+
+
+def reads_past_layers(backbone: nn.Module) -> bool:
+    """Whether its attention multiplies with the weight of a layer instead of calling it, as timm's BEiT and EVA do."""
+    return any(type(module).__module__ in _PAST_LAYERS and hasattr(module, "qkv") for module in backbone.modules())
 
 
 def to_int8(backbone: nn.Module) -> None:

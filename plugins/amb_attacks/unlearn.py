@@ -53,6 +53,11 @@ class Unlearn(amb.Attack):
             return None
         return f"{method.name} has no agreement that could be trained against"
 
+    def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work | None:
+        """Inputs of the key and images in every step; what a key of the thief's own costs, only the method knows."""
+        n = self.steps * self.batch
+        return amb.Work(read=n, trained=2 * n) if self.knows_key else None
+
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.unlearning import unlearn
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import amb
 from amb.data import endless
+from amb.descent import Descent
 from amb_attacks.claimant import claimant, method_of, rate, read, require_fit
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def _train(
     optimizer = torch.optim.AdamW(student.backbone.parameters(), lr=params.lr, weight_decay=0.0)
     rows_of_steps = endless(min(params.n_images, len(split)), params.batch, ctx.generator("unlearning batches"))
     trials = ctx.generator("trials to unlearn")
-    for rows in ctx.progress.track(islice(rows_of_steps, params.steps), params.canonical(), params.steps):
-        excess = F.relu(method.agreement(student, key, params.batch, trials) - chance)
-        images = split.batch(rows.tolist()).images
-        loss = excess + params.lam * drift(stolen, student, images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    descent = Descent(ctx, optimizer)
+    batches = ctx.load(split, islice(rows_of_steps, params.steps))
+    for rows, batch in ctx.progress.track(batches, params.canonical(), params.steps):
+
+        def loss_of(part: slice, images: Tensor = batch.images) -> Tensor:
+            n_trials = max(1, round(params.batch * (part.stop - part.start) / len(images)))
+            excess = F.relu(method.agreement(student, key, n_trials, trials) - chance)
+            return excess + params.lam * drift(stolen, student, images[part])
+
+        descent.step(loss_of, len(rows))
 
 
 def drift(stolen: amb.VisionModel, student: amb.VisionModel, images: Tensor) -> Tensor:

@@ -77,6 +77,10 @@ class IPGuard(amb.Method):
     }
     unlearnable: ClassVar[bool] = True
 
+    def query_work(self) -> amb.Work:
+        """Each point once; how long their search takes shows only then."""
+        return amb.Work(read=self.n_points)
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_ipguard.fingerprint import embed
 

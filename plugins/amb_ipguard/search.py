@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from amb.room import Room
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's usual ones
 
@@ -53,26 +56,56 @@ def objective(logits: Tensor, own: Tensor, target: Tensor, k: float) -> Tensor:
 
 
 def search(
-    logits: Callable[[Tensor], Tensor], starts: Starts, k: float, lr: float, max_iterations: int, batch: int
+    logits: Callable[[Tensor], Tensor],
+    starts: Starts,
+    k: float,
+    lr: float,
+    max_iterations: int,
+    batch: int,
+    room: Room | None = None,
 ) -> Iterator[Found]:
     """Move every start until its objective is 0 or its steps are used up; yields points as they finish.
 
     One forward pass serves the check and the gradient. The gradient of a row does not depend on the other rows, so
     the sum of the objectives stands for all of them.
     """
+    room = room or Room("searching")
     begun, rows = 0, _begin(starts, slice(0))
     while len(rows.place) or begun < len(starts.images):
         fresh = _begin(starts, slice(begun, begun + batch - len(rows.place)))
         begun, rows = begun + len(fresh.place), rows.join(fresh)
-        points = rows.points.detach().requires_grad_()
-        losses = objective(logits(points), rows.own, rows.target, k)  # (rows,)
-        over = (losses == 0) | (rows.steps == max_iterations)
-        all_over = bool(over.all())
-        yield from _finished(rows.take(over), spare=not all_over)
-        if not all_over:
-            (gradient,) = torch.autograd.grad(losses.sum(), points)
-            rows = _adam(rows, gradient, lr)
+        parts = room.fit(partial(_look, logits, rows, k, max_iterations), len(rows.place))
+        over = torch.cat([part.over for part in parts])
+        spare = torch.cat([part.over & part.has_gradient for part in parts])
+        yield from _finished(rows.take(over), spare[over])
+        if not bool(over.all()):
+            rows = _adam(rows, torch.cat([part.gradient for part in parts]), lr)
         rows = rows.take(~over)
+
+
+class _Seen(NamedTuple):
+    """What one pass says of some rows."""
+
+    over: Tensor  # (rows,) whether the objective is 0, or the steps are used up
+    gradient: Tensor  # (rows, 3, height, width) of the objective; zeros where all rows of the part are over
+    has_gradient: bool
+    """Whether it was computed."""
+
+
+def _look(
+    logits: Callable[[Tensor], Tensor], rows: _Rows, k: float, max_iterations: int, parts: list[slice]
+) -> list[_Seen]:
+    """One pass over the rows, in parts."""
+    return [_look_at(logits, rows.take(part), k, max_iterations) for part in parts]
+
+
+def _look_at(logits: Callable[[Tensor], Tensor], rows: _Rows, k: float, max_iterations: int) -> _Seen:
+    points = rows.points.detach().requires_grad_()
+    losses = objective(logits(points), rows.own, rows.target, k)  # (rows,)
+    over = (losses == 0) | (rows.steps == max_iterations)
+    if bool(over.all()):
+        return _Seen(over, torch.zeros_like(rows.points), False)
+    return _Seen(over, torch.autograd.grad(losses.sum(), points)[0], True)
 
 
 class _Rows(NamedTuple):
@@ -86,7 +119,7 @@ class _Rows(NamedTuple):
     square: Tensor  # as the points: running mean of its square
     steps: Tensor  # (rows,)
 
-    def take(self, chosen: Tensor) -> _Rows:
+    def take(self, chosen: Tensor | slice) -> _Rows:
         return _Rows(*(part[chosen] for part in self))
 
     def join(self, others: _Rows) -> _Rows:
@@ -111,7 +144,9 @@ def _adam(rows: _Rows, gradient: Tensor, lr: float) -> _Rows:
     return rows._replace(points=(rows.points - move).clamp(0, 1), mean=mean, square=square, steps=steps)
 
 
-def _finished(rows: _Rows, *, spare: bool) -> Iterator[Found]:
-    """The rows one by one; `spare` says that a backward pass for the sake of the others follows."""
-    for place, image, steps in zip(rows.place.tolist(), rows.points, rows.steps.tolist(), strict=True):
-        yield Found(place, image, steps, steps + spare)
+def _finished(rows: _Rows, spare: Tensor) -> Iterator[Found]:
+    """The rows one by one; `spare`, (rows,), says which were part of a backward pass for the sake of the others."""
+    for place, image, steps, more in zip(
+        rows.place.tolist(), rows.points, rows.steps.tolist(), spare.tolist(), strict=True
+    ):
+        yield Found(place, image, steps, steps + more)

@@ -1,12 +1,16 @@
-"""The loaders `timm/<name>` and `file/<stem>`: what they accept and what they refuse."""
+"""The loaders `timm/…`, `open_clip/…` and `hf/…`: which references and cards they take, and where weights come from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import amb
+from amb_models import catalogue, hub, known
+
+if TYPE_CHECKING:
+    from amb.protocols import Fetch
 
 PLAIN_OPTIONS: Final = frozenset(
     [
@@ -21,70 +25,194 @@ PLAIN_OPTIONS: Final = frozenset(
         "global_pool",
         "init_values",
         "no_embed_class",
+        "use_abs_pos_emb",
+        "use_rel_pos_bias",
+        "use_shared_rel_pos_bias",
+        "window_size",
         "depths",
         "dims",
+        "layers",
         "channels",
         "output_stride",
         "drop_path_rate",
     ]
 )
-"""Architecture options taken from a card: sizes and switches, nothing that names a file or an address."""
+"""timm's options that a card may set: sizes and switches, nothing that names a file or an address."""
+
+TOWER: Final = frozenset(
+    [
+        "layers",
+        "width",
+        "head_width",
+        "mlp_ratio",
+        "patch_size",
+        "image_size",
+        "ls_init_value",
+        "attentional_pool",
+        "attn_pooler_queries",
+        "attn_pooler_heads",
+        "no_ln_pre",
+        "final_ln_after_pool",
+        "pool_type",
+        "timm_model_name",
+        "timm_pool",
+        "timm_proj",
+        "timm_proj_bias",
+    ]
+)
+"""What a card may say of an open_clip tower; dropouts, which are for training alone, are left out."""
+
+_ALL_OF_TIMM: Final = "`timm.list_models()` shows all"
 
 
-class TimmLoader(amb.ModelLoader):
-    """Any image model of timm, such as `timm/vit_small_patch16_224.augreg_in21k`; weights come from the hub."""
+class _HubLoader(amb.ModelLoader):
+    """Weights come from the hub, in safetensors; everything about them is found before a library is imported."""
+
+    def hub_source(self, rest: str) -> hub.Source:
+        """Where the files lie. Raises UnknownNameError, CheckpointError, MissingError."""
+        raise NotImplementedError
+
+    def fetches(self, rest: str) -> Sequence[Fetch]:
+        """The files of the hub, and whether they are here."""
+        return hub.fetches(self.hub_source(rest))
+
+    def load(self, rest: str) -> amb.VisionModel:
+        """Load with trained weights, from the hub's cache or the hub."""
+        paths = hub.fetch(self.hub_source(rest))
+        from amb_models.weights import fill
+
+        return fill(self.untrained(rest, paths), paths[-1], f"{self.name}/{rest}")
+
+    def outline(self, rest: str) -> amb.VisionModel:
+        """The untrained network."""
+        return self.untrained(rest, [])
+
+    def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
+        """The network for the files of `hub_source`; without them, as the library itself describes it."""
+        raise NotImplementedError
+
+
+class TimmLoader(_HubLoader):
+    """Image models of timm, such as `timm/vit_large_patch14_dinov2.lvd142m`; without a tag, its default weights."""
 
     name = "timm"
 
-    def load(self, rest: str) -> amb.VisionModel:
-        """Load with trained weights; timm keeps them in its own cache."""
-        from amb_models.timm_backbone import load_pretrained
+    def hub_source(self, rest: str) -> hub.Source:
+        architecture, _, tag = rest.partition(".")
+        names = catalogue.timm_names()
+        if not {rest, architecture} & names:
+            raise amb.unknown_name("timm model", rest, names, _ALL_OF_TIMM)
+        weights = catalogue.timm_weights(rest)
+        tagged = [name for name in names if name.startswith(f"{architecture}.")]
+        if weights is None and tag and tagged and rest not in tagged:
+            raise amb.unknown_name("timm model", rest, tagged, f"`timm.list_models('{architecture}.*')` shows all")
+        return _on_hub(f"timm/{rest}", weights or _ask_timm(rest))
 
-        return load_pretrained(rest)
+    def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
+        from amb_models.timm_backbone import build
+
+        return build(rest, {})
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """Build from `{"loader": "timm", "name": ..., "options": {...}, "image_size": ...}`."""
-        from amb_models.timm_backbone import build
-
         name, options, size = architecture.get("name"), architecture.get("options", {}), architecture.get("image_size")
         extra = set(architecture) - {"loader", "name", "options", "image_size"}
-        if not isinstance(name, str) or not isinstance(options, Mapping) or not isinstance(size, int | None) or extra:
+        if not isinstance(name, str) or not isinstance(options, Mapping) or not _is_size(size) or extra:
             raise amb.CheckpointError(
                 "A timm architecture has a name, options and perhaps an image_size, nothing else."
             )
-        if refused := sorted(key for key, value in options.items() if key not in PLAIN_OPTIONS or not _plain(value)):
-            raise amb.CheckpointError(
-                f"The card of {name} sets {', '.join(refused)}, which is not among the plain options: "
-                f"{', '.join(sorted(PLAIN_OPTIONS))}."
-            )
+        known.refuse(f"The card of {name}", options, PLAIN_OPTIONS, known.TIMM_WORDS)
+        from amb_models.timm_backbone import build
+
         return build(name, options, size)
 
 
-class FileLoader(amb.ModelLoader):
-    """A model file of your own, `file/path/to/stem`: stem.safetensors with its card stem.json beside it."""
+class OpenClipLoader(_HubLoader):
+    """Vision towers of open_clip, such as `open_clip/ViT-L-14/openai`, with their projection."""
 
-    name = "file"
+    name = "open_clip"
 
-    def load(self, rest: str) -> amb.VisionModel:
-        """Load both files; a pickle is refused."""
-        return amb.load_model(_stem(rest), f"file/{rest}", amb.build_model)
+    def hub_source(self, rest: str) -> hub.Source:
+        name, _, tag = rest.partition("/")
+        if name not in catalogue.open_clip_names():
+            listing = "`open_clip.list_models()` shows all"
+            raise amb.unknown_name("open_clip model", name, catalogue.open_clip_names(), listing)
+        tags = catalogue.open_clip_tags(name)
+        if tag not in tags:
+            raise amb.unknown_name(f"tag of open_clip/{name}", tag, tags, "`open_clip.list_pretrained()` shows all")
+        return _on_hub(f"open_clip/{rest}", tags[tag])
+
+    def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
+        self.hub_source(rest)
+        name, _, tag = rest.partition("/")
+        settings = catalogue.open_clip_settings(name)
+        from amb_models.open_clip_backbone import build, reads
+
+        quick = bool(settings.get("quick_gelu")) or catalogue.open_clip_tags(name)[tag].quick_gelu
+        vision = {key: value for key, value in settings["vision_cfg"].items() if key in TOWER and value is not None}
+        return build(settings["embed_dim"], vision, quick, *reads(name, tag))
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
-        """A file holds models of other loaders; it has no architectures of its own."""
-        raise amb.CheckpointError("A card cannot name 'file' as its loader. Name the library that builds the model.")
+        """Build from `{"loader": "open_clip", "embed_dim": ..., "vision": {...}, "quick_gelu", "mean", "std"}`."""
+        known.refuse_keys(self.name, architecture, {"embed_dim", "vision", "quick_gelu", "mean", "std"})
+        embed_dim, vision = architecture.get("embed_dim"), architecture.get("vision")
+        if not _is_size(embed_dim) or embed_dim is None or not isinstance(vision, Mapping):
+            raise amb.CheckpointError("An open_clip architecture has an embed_dim and the sizes of its `vision` tower.")
+        name = vision.get("timm_model_name")
+        if name is not None and (not isinstance(name, str) or name not in catalogue.timm_names()):
+            raise amb.unknown_name("timm model", str(name), catalogue.timm_names(), _ALL_OF_TIMM)
+        plain = {key: value for key, value in vision.items() if key != "timm_model_name"}
+        known.refuse("The card's open_clip tower", plain, TOWER, known.OPEN_CLIP_WORDS)
+        from amb_models.open_clip_backbone import build
+
+        mean, std = known.colours(architecture, known.OPENAI)
+        return build(embed_dim, vision, bool(architecture.get("quick_gelu")), mean, std)
 
 
-def _stem(rest: str) -> Path:
-    path = Path(rest).expanduser()
-    if path.suffix in {".pt", ".pth", ".bin", ".ckpt", ".pkl"}:
-        raise amb.CheckpointError(
-            f"{path} is a pickle by its ending, which could run code when loaded: refused. "
-            "Convert it where you trust it: safetensors.torch.save_file(torch.load(f, weights_only=True), out)."
+class HfLoader(_HubLoader):
+    """Vision models of transformers by their repository, such as `hf/facebook/dinov2-large[@<revision>]`."""
+
+    name = "hf"
+
+    def hub_source(self, rest: str) -> hub.Source:
+        return hub.source_of(f"hf/{rest}", rest, known.HF_FILES)
+
+    def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
+        """By the configuration in the files; for an outline of a known repository, by our own table."""
+        if not paths and rest in known.REPOSITORIES:
+            return self.build(known.REPOSITORIES[rest])
+        source = self.hub_source(rest)
+        files = paths or hub.fetch(source._replace(files=known.HF_FILES[:2]))
+        return self.build(known.architecture_of(f"hf/{rest}", *files))
+
+    def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
+        """Build from `{"loader": "hf", "model_type", "config": {...}, "image_size", "pooler", "mean", "std"}`."""
+        plain = known.hf_architecture(architecture)
+        from amb_models.hf_backbone import build
+
+        return build(plain)
+
+
+def _on_hub(ref: str, weights: catalogue.Weights | None) -> hub.Source:
+    if weights is None:
+        raise amb.MissingError(f"{ref} has no trained weights. Name a tag that has some.")
+    if weights.repo is None or not weights.file.endswith(".safetensors"):
+        where = weights.url or f"{weights.repo}/{weights.file}"
+        raise amb.MissingError(
+            f"The weights of {ref} exist only as a pickle ({where}), which could run code when loaded. "
+            "Convert it where you trust it, and load it as file/<path> (see docs/models)."
         )
-    return path.with_suffix("") if path.suffix in {".safetensors", ".json"} else path
+    repo, _, revision = weights.repo.partition("@")
+    return hub.Source(ref, repo, [weights.file], revision or None)
 
 
-def _plain(value: Any) -> bool:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return all(_plain(item) for item in value)
-    return isinstance(value, bool | int | float) or value in ("token", "avg", "")
+def _ask_timm(name: str) -> catalogue.Weights | None:
+    """The few models that timm's text does not tell of, for it computes their names."""
+    from amb_models.timm_backbone import hub_id
+
+    found = hub_id(name)
+    return catalogue.Weights(found[0], catalogue.safe_name(found[1])) if found else None
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= known.LARGEST)

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import timm
 import torch
 from timm.layers import Attention, Mlp
+from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 import amb
+from amb.checkpoint import refuse_misfit
 from amb.vision import Backbone
 
 _UNKNOWN_MEAN = (0.5, 0.5, 0.5)
 
 
-class TimmViT(Backbone):
+class _Timm(Backbone):
+    """What all of timm's networks have in common: a pooling of their own, and perhaps open_clip's head behind it."""
+
+    def __init__(self, net: nn.Module, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.net: Any = net
+        self.head = head
+        """What open_clip puts behind its timm towers; None for timm's own networks."""
+
+    def pooled(self, places: Tensor) -> Tensor:
+        """The output embedding of tokens, or of a map, in timm's own form."""
+        pooled = cast(Tensor, self.net.forward_head(places, pre_logits=self.head is None))
+        return pooled if self.head is None else cast(Tensor, self.head(pooled))
+
+    def load_library(self, state: dict[str, Tensor], source: str) -> None:
+        """Take weights by timm's names, or those that its filters know; where open_clip has put a head, by its names."""
+        if self.head is None:
+            state, whole = _filtered(self.net, state, source), self.net
+        else:
+            state, whole = tower(state), nn.ModuleDict({"trunk": self.net, "head": self.head})
+        refuse_misfit(f"{source} does not fit its network", whole, state)
+        whole.load_state_dict(state)
+
+
+class TimmViT(_Timm):
     """A timm VisionTransformer; every step is the library's own."""
 
-    def __init__(self, net: VisionTransformer) -> None:
-        super().__init__()
-        self.net = net
+    def __init__(self, net: nn.Module, head: nn.Module | None = None) -> None:
+        super().__init__(net, head)
         self.image_size, self.mean, self.std = _input_of(net)
         self.dim = net.embed_dim
         self.n_prefix = net.num_prefix_tokens
@@ -33,7 +62,8 @@ class TimmViT(Backbone):
 
     @property
     def tail(self) -> Sequence[nn.Module]:
-        return [part for part in (self.net.norm, self.net.fc_norm, self.net.attn_pool) if part is not None]
+        parts = [getattr(self.net, name, None) for name in ("norm", "fc_norm", "attn_pool")]
+        return [part for part in (*parts, self.head) if part is not None]
 
     def parts(self, block: int) -> amb.BlockParts | None:
         """Views of a plain block: one matrix for query, key and value, then projection and a two-layer MLP."""
@@ -67,6 +97,8 @@ class TimmViT(Backbone):
     def drop_registers(self) -> None:
         """Registers stand behind CLS; where they have position embeddings of their own, those go too."""
         net, n = self.net, self.net.num_reg_tokens
+        if not n:
+            raise NotImplementedError("it has no register tokens")
         n_class = self.n_prefix - n
         if net.pos_embed is not None and not net.no_embed_class:
             places = net.pos_embed.data
@@ -89,34 +121,106 @@ class TimmViT(Backbone):
         return cast(Tensor, self.net.norm(tokens))
 
     def pool(self, tokens: Tensor) -> Tensor:
-        return cast(Tensor, self.net.forward_head(tokens, pre_logits=True))
+        return self.pooled(tokens)
 
 
-class TimmMap(Backbone):
+class TimmDistilled(TimmViT):
+    """DeiT with a distillation token behind CLS, which is no register."""
+
+    drop_registers = Backbone.drop_registers
+
+
+class _Beside:
+    """Hands a block what timm's own forward hands it beside the tokens: a bias of its attention, or places.
+
+    An object and not a function, so that a deep copy of the network takes its own one along.
+    """
+
+    def __init__(self, net: nn.Module, index: int) -> None:
+        self.net, self.index = cast(Any, net), index
+
+    def __call__(self, block: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**self.made(), **given}
+
+    def made(self) -> dict[str, Any]:
+        """What is handed over, by the name of the block's parameter."""
+        raise NotImplementedError
+
+
+class _SharedBias(_Beside):
+    def made(self) -> dict[str, Any]:
+        return {"shared_rel_pos_bias": self.net.rel_pos_bias()}
+
+
+class _Rope(_Beside):
+    def made(self) -> dict[str, Any]:
+        rope = self.net.rope
+        places = rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(self.net.patch_embed.grid_size)
+        return {"rope": places[self.index] if getattr(self.net, "rope_mixed", False) else places}
+
+
+class TimmBeit(TimmViT):
+    """A timm Beit: positions are a bias of the attention, each block's own or one for all."""
+
+    drop_registers = Backbone.drop_registers
+    resize = Backbone.resize
+    """Not there: timm interpolates the biases by an indexing that torch has announced to read in another way."""
+
+    def __init__(self, net: Beit, head: nn.Module | None = None) -> None:
+        super().__init__(net, head)
+        if net.rel_pos_bias is not None:
+            _hand_over(net, _SharedBias)
+
+    def embed(self, images: Tensor) -> Tensor:
+        patches = self.net.patch_embed(images)
+        tokens = torch.cat([self.net.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        return cast(Tensor, self.net.pos_drop(tokens if self.net.pos_embed is None else tokens + self.net.pos_embed))
+
+
+class TimmEva(TimmViT):
+    """A timm Eva: patches may be turned by their places in every block."""
+
+    drop_registers = Backbone.drop_registers
+
+    def __init__(self, net: Eva, head: nn.Module | None = None) -> None:
+        super().__init__(net, head)
+        if net.rope is not None:
+            _hand_over(net, _Rope)
+
+    def embed(self, images: Tensor) -> Tensor:
+        tokens, _ = self.net._pos_embed(self.net.patch_embed(images))
+        return cast(Tensor, self.net.norm_pre(tokens))
+
+
+class TimmMap(_Timm):
     """Any other timm network with a feature map: its places are the patch tokens, and it has no blocks to cut at."""
 
     n_prefix = 0
 
-    def __init__(self, net: nn.Module, image_size: int | None = None) -> None:
-        super().__init__()
-        self.net = net
+    def __init__(self, net: nn.Module, head: nn.Module | None = None, image_size: int | None = None) -> None:
+        super().__init__(net, head)
         configured, self.mean, self.std = _input_of(net)
         self.image_size = image_size or configured
         self.dim = cast(int, net.num_features)
+        self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
         return []
 
     def embed(self, images: Tensor) -> Tensor:
-        features = cast(Tensor, cast(Any, self.net).forward_features(images))  # (n, dim, height, width)
-        return features.flatten(2).transpose(1, 2)
+        places = cast(Tensor, self.net.forward_features(images))
+        if self.channels_last:  # (n, height, width, dim)
+            return places.flatten(1, 2)
+        return places.flatten(2).transpose(1, 2)  # of (n, dim, height, width)
 
     def finish(self, tokens: Tensor) -> Tensor:
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:
-        return tokens.mean(dim=1)
+        side = math.isqrt(tokens.shape[1])
+        places = tokens.unflatten(1, (side, side))  # (n, height, width, dim)
+        return self.pooled(places if self.channels_last else places.permute(0, 3, 1, 2))
 
 
 def build(name: str, options: Mapping[str, Any], image_size: int | None = None) -> amb.VisionModel:
@@ -134,35 +238,69 @@ def build(name: str, options: Mapping[str, Any], image_size: int | None = None) 
     architecture = {"loader": "timm", "name": name, "options": dict(options)}
     if image_size:
         architecture["image_size"] = image_size
-    return _wrap(net, f"timm/{name}", architecture)
+    return amb.VisionModel(f"timm/{name}", architecture, wrap(net, image_size=image_size))
 
 
-def load_pretrained(name: str) -> amb.VisionModel:
-    """A network with the library's trained weights. Raises MissingError where they cannot be had."""
-    if not timm.is_model(name):
-        raise amb.unknown_name("timm model", name, timm.list_models(pretrained=True), "`timm.list_models()` shows all")
-    try:
-        net = timm.create_model(name, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError) as error:
-        raise amb.MissingError(
-            f"The weights of timm/{name} are not in the local cache and cannot be fetched "
-            f"({type(error).__name__}). Fetch them once where there is a network: timm.create_model('{name}', pretrained=True)."
-        ) from None
-    return _wrap(net, f"timm/{name}", {"loader": "timm", "name": name, "options": {}})
+def hub_id(name: str) -> tuple[str, str] | None:
+    """Repository and file of a model's weights by timm itself, for the few that its text does not tell."""
+    settings = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if settings is None or not settings.hf_hub_id:
+        return None
+    return settings.hf_hub_id, settings.hf_hub_filename or "pytorch_model.bin"
 
 
-def _wrap(net: nn.Module, ref: str, architecture: Mapping[str, Any]) -> amb.VisionModel:
-    if isinstance(net, VisionTransformer):
-        return amb.VisionModel(ref, architecture, TimmViT(net))
-    backbone = TimmMap(net, architecture.get("image_size"))
-    size = backbone.image_size
+def wrap(net: nn.Module, head: nn.Module | None = None, image_size: int | None = None) -> Backbone:
+    """The backbone that fits a timm network. Raises CheckpointError where none does."""
+    for kind, fitting in _TRANSFORMERS:
+        if isinstance(net, kind):
+            return fitting(net, head)
+    backbone = TimmMap(net, head, image_size)
+    side = backbone.image_size
     with torch.no_grad():
-        features = cast(Any, net).eval().forward_features(torch.zeros(1, 3, size, size))
-    if features.ndim != 4 or features.shape[1] != backbone.dim:
-        raise amb.CheckpointError(
-            f"{ref} yields {tuple(features.shape)}, which is no (n, channels, height, width) map."
-        )
-    return amb.VisionModel(ref, architecture, backbone)
+        places = cast(Any, net).eval().forward_features(torch.zeros(1, 3, side, side))
+    axis = -1 if backbone.channels_last else 1
+    if places.ndim != 4 or places.shape[axis] != backbone.dim:
+        what = f"timm's {type(net).__name__} yields {tuple(places.shape)}"
+        raise amb.CheckpointError(f"{what}, which is no map of {backbone.dim} channels.")
+    return backbone
+
+
+_TRANSFORMERS: Sequence[tuple[type[nn.Module], Any]] = (
+    (VisionTransformerDistilled, TimmDistilled),
+    (VisionTransformer, TimmViT),
+    (Beit, TimmBeit),
+    (Eva, TimmEva),
+)
+
+
+def _hand_over(net: Any, kind: type[_Beside]) -> None:
+    for index, block in enumerate(net.blocks):
+        block.register_forward_pre_hook(kind(net, index), with_kwargs=True)
+
+
+def tower(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The vision tower's weights in those of a whole open_clip model; all of them where they are the tower's alone."""
+    inside = {name.removeprefix("visual."): each for name, each in state.items() if name.startswith("visual.")}
+    return inside or state
+
+
+def _filtered(net: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """What timm's own filter for such networks makes of weights, less a classifier."""
+    settings = cast(Mapping[str, Any], net.pretrained_cfg)
+    classifiers = settings.get("classifier") or ()
+    names = [classifiers] if isinstance(classifiers, str) else classifiers
+    known, classifier = net.state_dict(), {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    try:
+        state = _filter_of(net)(state, net)
+    except Exception as error:  # noqa: BLE001 (a filter meets names and shapes that it was not written for)
+        raise amb.CheckpointError(f"{source} does not hold weights of timm's {type(net).__name__} ({error}).") from None
+    return {name: weight for name, weight in state.items() if name in known or name not in classifier}
+
+
+def _filter_of(net: nn.Module) -> Any:
+    """What timm passes the weights of such a network through; each of its modules keeps its own under this name."""
+    module = sys.modules[type(net).__module__]
+    return getattr(module, "checkpoint_filter_fn", lambda state, _: state)
 
 
 def _affine(layer: nn.Linear) -> amb.Affine:

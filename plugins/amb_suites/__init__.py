@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import amb
+from amb_suites.folder import FolderSuite
+from amb_suites.paper import PaperClipSuite, PaperDinoSuite
 from amb_suites.tiny import TinyLoader, TinySuite
 
 
 @amb.hookimpl
 def amb_register_suites() -> list[type[amb.Suite]]:
-    return [TinySuite]
+    return [TinySuite, FolderSuite, PaperClipSuite, PaperDinoSuite]
 
 
 @amb.hookimpl

@@ -72,6 +72,9 @@ class TinySuite(amb.Suite):
 
         return DigitSplit(role)
 
+    def utility_work(self) -> amb.Work:
+        return amb.Work(read=2048)
+
     def utility(self, model: VisionModel, ctx: amb.Context) -> Mapping[str, float]:
         from amb.fidelity import utility
 

@@ -118,7 +118,20 @@ def _cells_note(members: Sequence[Cell]) -> str:
 
 
 def _runs(document: Mapping[str, Any]) -> Table:
-    names = ("id", "started", "sweep", "suite", "owner", "seed", "alpha", "device", "jobs", "machine", "git_commit")
+    names = (
+        "id",
+        "started",
+        "sweep",
+        "suite",
+        "owner",
+        "seed",
+        "alpha",
+        "device",
+        "compute",
+        "jobs",
+        "machine",
+        "git_commit",
+    )
     rows: list[list[Entry]] = [[_said(run.get(name)) for name in names] for run in document["runs"]]
     return Table("Runs", [Column(name.replace("_", " "), text=True) for name in names], rows)
 

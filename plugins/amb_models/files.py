@@ -1,0 +1,43 @@
+"""The loader `file/<path>`: model files of one's own, and files of a library with a card beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import amb
+from amb.checkpoint import PICKLE, refuse_unsound
+
+
+class FileLoader(amb.ModelLoader):
+    """A model file of your own, `file/path/to/stem`: stem.safetensors with its card stem.json beside it."""
+
+    name = "file"
+
+    def load(self, rest: str) -> amb.VisionModel:
+        """Load both files; a pickle is refused, and so are weights that are no finite numbers."""
+        stem = _stem(rest)
+        model = amb.load_model(stem, f"file/{rest}", amb.build_model)
+        refuse_unsound(model, f"{stem}.safetensors")
+        return model
+
+    def outline(self, rest: str) -> amb.VisionModel:
+        """The network of the card, without its weights."""
+        return amb.build_model(amb.read_card(_stem(rest)).architecture)
+
+    def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
+        """A file holds models of other loaders; it has no architectures of its own."""
+        raise amb.CheckpointError("A card cannot name 'file' as its loader. Name the library that builds the model.")
+
+
+def _stem(rest: str) -> Path:
+    path = Path(rest).expanduser()
+    if path.suffix in {".pt", ".pth", ".bin", ".ckpt", ".pkl"}:
+        raise amb.CheckpointError(f"{path} is a pickle by its ending: {PICKLE}")
+    if path.is_dir():
+        raise amb.CheckpointError(
+            f"{path} is a folder. Name a file in it without its ending: file/{path}/model for model.safetensors "
+            "with its card model.json."
+        )
+    return path.with_suffix("") if path.suffix in {".safetensors", ".json"} else path

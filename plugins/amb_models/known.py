@@ -1,0 +1,236 @@
+"""What a card or a repository may say of a network: closed lists of plain options, and the repositories of the paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import amb
+
+LARGEST: Final = 65536
+"""No size in a card is larger; a stranger's could ask for more memory than there is."""
+TIMM_WORDS: Final = frozenset(["token", "avg", "map", ""])
+OPEN_CLIP_WORDS: Final = frozenset(["tok", "avg", "none", "map", "token", "abs_attn", "rot_attn", "linear", "mlp", ""])
+HF_WORDS: Final = frozenset(
+    ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "tanh", "bottleneck", "basic"]
+)
+HF_FILES: Final = ("config.json", "preprocessor_config.json", "model.safetensors")
+HF_OPTIONS: Final = frozenset(
+    [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "mlp_ratio",
+        "hidden_act",
+        "layer_norm_eps",
+        "image_size",
+        "patch_size",
+        "qkv_bias",
+        "pooler_output_size",
+        "pooler_act",
+        "projection_dim",
+        "layerscale_value",
+        "layer_scale_init_value",
+        "use_swiglu_ffn",
+        "use_mask_token",
+        "num_register_tokens",
+        "use_absolute_position_embeddings",
+        "use_relative_position_bias",
+        "use_shared_relative_position_bias",
+        "use_mean_pooling",
+        "vision_use_head",
+        "embed_dim",
+        "depths",
+        "num_heads",
+        "window_size",
+        "use_absolute_embeddings",
+        "hidden_sizes",
+        "num_stages",
+        "embedding_size",
+        "layer_type",
+        "downsample_in_first_stage",
+        "downsample_in_bottleneck",
+        "drop_path_rate",
+        "initializer_range",
+    ]
+)
+"""Settings of transformers that a card may have, and that are taken from a repository's config.json."""
+MODEL_TYPES: Final = frozenset(
+    [
+        "vit",
+        "deit",
+        "beit",
+        "vit_mae",
+        "dinov2",
+        "dinov2_with_registers",
+        "clip_vision_model",
+        "siglip_vision_model",
+        "swin",
+        "convnext",
+        "resnet",
+    ]
+)
+_TOWERS: Final = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
+_ANY_SIZE: Final = ("dinov2", "dinov2_with_registers", "convnext", "resnet")
+"""Types that take images of any size, so the processor's size counts and not that of the position embedding."""
+
+Colours = tuple[Sequence[float], Sequence[float]]
+IMAGENET: Final[Colours] = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+OPENAI: Final[Colours] = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+HALVES: Final[Colours] = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
+
+
+def refuse(whose: str, options: Mapping[str, Any], allowed: Collection[str], words: Collection[str]) -> None:
+    """Raise CheckpointError where an option is not on the list, or is anything but plain."""
+    if refused := sorted(
+        str(key) for key, value in options.items() if key not in allowed or not is_plain(value, words)
+    ):
+        raise amb.CheckpointError(
+            f"{whose} sets {', '.join(refused)}, which is not among the plain options: {', '.join(sorted(allowed))}."
+        )
+
+
+def refuse_keys(loader: str, architecture: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raise CheckpointError where an architecture says more than its loader reads."""
+    if extra := sorted(set(architecture) - {"loader", *allowed}):
+        raise amb.CheckpointError(
+            f"An architecture of {loader} has {', '.join(sorted(allowed))}, and no {', '.join(extra)}."
+        )
+
+
+def is_plain(value: Any, words: Collection[str]) -> bool:
+    """A number of sensible size, a switch, one of the words, or a list of these."""
+    if isinstance(value, str):
+        return value in words
+    if isinstance(value, Sequence):
+        return len(value) <= LARGEST and all(is_plain(item, words) for item in value)
+    return isinstance(value, bool | int | float) and abs(value) <= LARGEST
+
+
+def colours(architecture: Mapping[str, Any], otherwise: Colours) -> Colours:
+    """Mean and std of an architecture, three numbers each."""
+    pair = [architecture.get(key, value) for key, value in zip(("mean", "std"), otherwise, strict=True)]
+    for numbers in pair:
+        plain = isinstance(numbers, Sequence) and not isinstance(numbers, str) and len(numbers) == 3
+        if not plain or not all(isinstance(each, int | float) and abs(each) < LARGEST for each in numbers):
+            raise amb.CheckpointError(f"Mean and std of an architecture are three numbers each, not {numbers}.")
+    if not all(pair[1]):
+        raise amb.CheckpointError("The std of an architecture is divided by; none of its numbers may be 0.")
+    return list(pair[0]), list(pair[1])
+
+
+def hf_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an `hf` architecture, looked through. Raises CheckpointError."""
+    refuse_keys("hf", architecture, {"model_type", "config", "image_size", "pooler", "mean", "std"})
+    model_type, config, size = (architecture.get(key) for key in ("model_type", "config", "image_size"))
+    if not isinstance(model_type, str) or not isinstance(config, Mapping) or not isinstance(size, int | None):
+        raise amb.CheckpointError("An hf architecture has a model_type, a config and perhaps an image_size.")
+    if model_type not in MODEL_TYPES:
+        raise amb.unknown_name("model_type", model_type, MODEL_TYPES, "`docs/models` shows all")
+    refuse(f"The card of a {model_type}", config, HF_OPTIONS, HF_WORDS)
+    mean, std = colours(architecture, IMAGENET)
+    size = size or config.get("image_size")
+    if not isinstance(size, int) or not 0 < size <= LARGEST:
+        raise amb.CheckpointError(f"The card of a {model_type} does not say for images of which size: image_size.")
+    pooler = {"pooler": True} if architecture.get("pooler") else {}
+    return {
+        "model_type": model_type,
+        "config": dict(config),
+        "image_size": size,
+        **pooler,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def architecture_of(ref: str, config: Path, processor: Path, weights: Path | None = None) -> dict[str, Any]:
+    """The architecture that a repository's files describe. Raises CheckpointError for what amb has no loader for."""
+    settings, reads = _json_of(ref, config), _json_of(ref, processor)
+    model_type = settings.get("model_type")
+    if model_type in _TOWERS:
+        tower = settings.get("vision_config")
+        settings = {**settings, **(tower if isinstance(tower, dict) else {})}
+        settings["projection_dim"] = _json_of(ref, config).get("projection_dim", 512)
+        model_type = _TOWERS[model_type]
+    if model_type not in MODEL_TYPES:
+        raise amb.CheckpointError(
+            f"{ref} is of type '{model_type}', which amb does not load. It loads {', '.join(sorted(MODEL_TYPES))}."
+        )
+    found = {
+        "model_type": model_type,
+        "config": _plain_settings(model_type, settings),
+        "mean": reads.get("image_mean") or HALVES[0],
+        "std": reads.get("image_std") or HALVES[1],
+    }
+    if model_type in _ANY_SIZE and (size := _processed_size(reads)):
+        found["image_size"] = size
+    return {**found, **({"pooler": True} if weights and _has_pooler(weights) else {})}
+
+
+def _plain_settings(model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in settings.items() if key in HF_OPTIONS and is_plain(value, HF_WORDS)}
+    if model_type != "clip_vision_model":
+        plain.pop("projection_dim", None)
+    return plain
+
+
+def _processed_size(reads: Mapping[str, Any]) -> int | None:
+    """The side of the images that the repository's processor makes."""
+    for key in ("crop_size", "size"):
+        size = reads.get(key) if key != "crop_size" or reads.get("do_center_crop", True) else None
+        if isinstance(size, Mapping):
+            size = size.get("height") or size.get("shortest_edge")
+        if isinstance(size, int):
+            return size
+    return None
+
+
+def _has_pooler(weights: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:  # the header alone
+            return any(name.endswith(("pooler.dense.weight", "pooler.layernorm.weight")) for name in list(file.keys()))
+    except (SafetensorError, OSError):  # said where the weights are read
+        return False
+
+
+def _json_of(ref: str, path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise amb.CheckpointError(f"{path.name} of {ref} cannot be read ({error}). Fetch it again.") from None
+    if not isinstance(read, dict):
+        raise amb.CheckpointError(f"{path.name} of {ref} is no JSON object. Fetch it again.")
+    return read
+
+
+def _known(model_type: str, reads: Colours, side: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model_type": model_type, "config": config, "image_size": side, "mean": reads[0], "std": reads[1]}
+
+
+_BASE: Final = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224}
+_LARGE: Final = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 224}
+_WIDE: Final = {**_LARGE, "intermediate_size": 4096}
+_DINO: Final = {"patch_size": 14, "image_size": 518}
+_BEIT: Final = {**_BASE, "use_relative_position_bias": True}
+
+REPOSITORIES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "facebook/dinov2-base": _known("dinov2", IMAGENET, 224, {**_BASE, **_DINO}),
+    "facebook/dinov2-large": _known("dinov2", IMAGENET, 224, {**_LARGE, **_DINO}),
+    "facebook/dinov2-with-registers-base": _known("dinov2_with_registers", IMAGENET, 224, {**_BASE, **_DINO}),
+    "facebook/dinov2-with-registers-large": _known("dinov2_with_registers", IMAGENET, 224, {**_LARGE, **_DINO}),
+    "facebook/vit-mae-base": _known("vit_mae", IMAGENET, 224, _BASE),
+    "facebook/vit-mae-large": _known("vit_mae", IMAGENET, 224, _WIDE),
+    "google/siglip-base-patch16-224": _known("siglip_vision_model", HALVES, 224, _BASE),
+    "google/vit-base-patch16-224": _known("vit", HALVES, 224, _BASE),
+    "microsoft/beit-base-patch16-224": {**_known("beit", HALVES, 224, _BEIT), "pooler": True},
+    "microsoft/resnet-50": _known("resnet", IMAGENET, 224, {}),
+    "openai/clip-vit-large-patch14": _known(
+        "clip_vision_model", OPENAI, 224, {**_WIDE, "patch_size": 14, "projection_dim": 768}
+    ),
+}
+"""Forms of well-known repositories, so that a plan can be made before they are fetched."""

@@ -1,0 +1,95 @@
+"""Class folders, the form of ImageNet and of most data of one's own: one folder for each class, perhaps in train and val."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final
+
+from amb_suites.datasets import DataError, DataSet, Empty, Files, Index, Item, Part
+
+ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+"""Files with other endings are not looked at."""
+PARTS: Final[Mapping[str, Part]] = {"train": "train", "test": "test", "val": "test", "validation": "test"}
+"""Folders of a data set's own split; of several for one part the first counts."""
+
+
+@dataclass(frozen=True)
+class ClassFolders(DataSet):
+    """Any folder of class folders under the data root."""
+
+    folder: str
+    title: ClassVar[str] = "The folder of images"
+    expected: ClassVar[str] = "one folder for each class with its images, or train/ and val/ (or test/) of such folders"
+    source: ClassVar[str] = "your own disk"
+    how: ClassVar[str] = "Put it there, or a link to it."
+    size: ClassVar[int | None] = None
+
+    def is_there(self, at: Path) -> bool:
+        return at.is_dir() and bool(_folders(at))
+
+    def read(self, at: Path, empty: Empty) -> Index:
+        return replace(list_classes(at, parts_of(at), empty), title=self.folder)
+
+
+def parts_of(at: Path) -> dict[Part, str]:
+    """The folders of the data set's own split; itself as `train` where it has none."""
+    found: dict[Part, str] = {}
+    for name, part in PARTS.items():
+        if (at / name).is_dir():
+            found.setdefault(part, name)
+    return found if "train" in found else {"train": ""}
+
+
+def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
+    """Every image in the class folders of each part. Raises DataError for a class without images, unless dropped."""
+    listed = {part: {name: _images(at, f"{folder}/{name}".lstrip("/")) for name in _folders(at / folder)}
+              for part, folder in parts.items()}  # fmt: skip
+    bare = [
+        f"{parts[part]}/{name}".lstrip("/") for part, classes in listed.items() for name in classes if not classes[name]
+    ]
+    if bare and empty == "refuse":
+        raise DataError(
+            f"{at}: {_some(bare)} {'has' if len(bare) == 1 else 'have'} no images. "
+            "Fill or remove what is empty, or leave it out: empty_classes=drop."
+        )
+    names = sorted({name for classes in listed.values() for name, images in classes.items() if images})
+    items = {
+        part: tuple(Item(image, label) for label, name in enumerate(names) for image in classes.get(name, []))
+        for part, classes in listed.items()
+    }
+    for part, found in items.items():
+        if not found:
+            raise DataError(f"{at / parts[part]} has no images in class folders. Expected: one folder for each class.")
+    return Index(at.name, Files(at), tuple(names), items)
+
+
+def _folders(at: Path) -> list[str]:
+    """Its folders, hidden ones apart, sorted, for a disk lists them as it likes."""
+    with os.scandir(at) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(at: Path, folder: str) -> list[str]:
+    """Names of the images in a class folder, however deep, relative to the data set."""
+    found = []
+    for place, inner, files in os.walk(at / folder, onerror=_raise):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(place, name).relative_to(at).as_posix() for name in files if is_image(name)]
+    return sorted(found)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its ending; `._x.jpg` is what macOS leaves beside one."""
+    return not name.startswith(".") and f".{name.rpartition('.')[2].lower()}" in ENDINGS
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.component import finite
 from amb.hookspecs import hookimpl
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from amb.protocols import Reporter
     from amb.records import CellResult
 
+_NOTE: Final = "files"
+"""Of the run's notes: what run.json held when it was last written."""
+
 
 @hookimpl
 def amb_register_reporters() -> list[type[Reporter]]:
@@ -30,7 +34,7 @@ def amb_register_reporters() -> list[type[Reporter]]:
 @hookimpl
 def amb_run_started(run: Run) -> None:
     """Write run.json without cells, so that the results of a killed run say what they belong to."""
-    _write_document(run)
+    _write_header(run)
 
 
 @hookimpl
@@ -39,6 +43,8 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(finite(result.to_json()), allow_nan=False) + "\n")
+    if run.notes.get(_NOTE) != _known(run):
+        _write_header(run)
 
 
 @hookimpl
@@ -50,8 +56,25 @@ def amb_run_finished(run: Run) -> None:
 def _write_document(run: Run) -> None:
     from amb.document import document
 
+    _write(run, document(run))
+
+
+def _write_header(run: Run) -> None:
+    """What is known so far beside the cells: a report of a run that goes on, or was killed, shows it."""
+    from amb.document import document
+
+    run.notes[_NOTE] = _known(run)
+    _write(run, {**document(run), "cells": []})
+
+
+def _known(run: Run) -> tuple[bool, int]:
+    """Whether the profile is there, and how many embeddings: what of a header comes in while a run goes on."""
+    return run.profile is not None, len(run.embeddings)
+
+
+def _write(run: Run, content: Mapping[str, Any]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document(run), indent=1, allow_nan=False)
+    text = json.dumps(content, indent=1, allow_nan=False)
     draft = run.folder / ".run.json"
     draft.write_text(text + "\n", encoding="utf-8")
     draft.replace(run.folder / "run.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_COMPARED: Final = 100
 """Runs on one comparison page: MLflow takes 4.6 s for 100, 8 s for 300, and draws no more than 500."""
+_MOST_READ: Final = 1000
 _MOST_LEFT_OUT: Final = 20
 """Runs that a filter leaves out by name; each costs the database a join."""
 _LEVELS: Final = ("summary", "cell")
@@ -56,9 +57,9 @@ def _to_compare(
     """
     order = ["metrics.detection_rate DESC", "attributes.start_time DESC"]
     for level, query in queries.items():
-        runs = client.search_runs([experiment], query, max_results=10 * MOST_COMPARED, order_by=order)
+        runs = client.search_runs([experiment], query, max_results=_MOST_READ, order_by=order)
         if runs:
-            return level, _latest(runs)[:MOST_COMPARED]
+            return level, _latest(runs)
     known = _sweeps(client, experiment)
     if sweep is None:
         raise MissingError("MLflow holds no finished runs of amb. Run something first: amb run, amb sweep.")
@@ -66,14 +67,19 @@ def _to_compare(
     raise BadParamsError(f"MLflow holds no sweep '{sweep}'.{near_names(sweep, known)}{has}")
 
 
-def links(client: MlflowClient, experiment: str, sweep: str | None) -> dict[str, str]:
+def links(
+    client: MlflowClient, experiment: str, sweep: str | None, say: Callable[[str], None] = lambda _: None
+) -> dict[str, str]:
     """Pages of MLflow's interface, below its address, by what they show: comparison, methods, cells, attacks.
 
-    Columns and charts of the last three are kept as views with the experiment. Raises MissingError where nothing has
-    run, BadParamsError where no sweep has the name.
+    Columns and charts of the last three are kept as views with the experiment. `say` hears of what is left out. Raises
+    MissingError where nothing has run, BadParamsError where no sweep has the name.
     """
     queries = _queries(client, experiment, sweep)
-    level, runs = _to_compare(client, experiment, sweep, queries)
+    level, known = _to_compare(client, experiment, sweep, queries)
+    runs = known[:MOST_COMPARED]
+    if len(known) > len(runs):
+        say(f"The comparison holds the {len(runs)} of {_count(known)} that detect most; the other pages hold all.")
     compared = f"runs={_json([run.info.run_id for run in runs])}&experiments={_json([experiment])}"
     metrics = sorted({name for run in runs for name in run.data.metrics})
     views = {each: view(each, query, metrics if each == level else ()) for each, query in queries.items()}
@@ -111,11 +117,12 @@ def _query(level: str, sweep: str | None) -> str:
 def _superseded(client: MlflowClient, experiment: str, sweep: str | None) -> list[str]:
     """Names of runs whose whole plan a later one has done again: the same command replays everything into MLflow."""
     found = client.search_runs([experiment], _query("run", sweep), order_by=["attributes.start_time DESC"])
-    done: set[tuple[str, str]] = set()
+    done: set[tuple[str, ...]] = set()
     old = []
     for run in found:
         name = run.data.tags["amb.run"]
-        plan = (run.data.tags.get("amb.sweep", ""), name.rpartition("-")[2])  # a run's name ends in its plan's digest
+        asked = (run.data.tags.get(each, "") for each in ("amb.sweep", "suite", "owner"))
+        plan = (*asked, name.rpartition("-")[2])  # a run's name ends in the digest of its cells
         if plan in done:
             old.append(name)
         elif run.info.status in ("FINISHED", "FAILED"):
@@ -136,7 +143,12 @@ def _latest(runs: Sequence[Any]) -> list[Any]:
         question = tuple(run.data.params.get(name, "") for name in asked)
         if question not in kept or kept[question].info.start_time < run.info.start_time:
             kept[question] = run
-    return [run for run in runs if run in kept.values()]
+    ids = {run.info.run_id for run in kept.values()}
+    return [run for run in runs if run.info.run_id in ids]
+
+
+def _count(runs: Sequence[Any]) -> str:
+    return f"{len(runs)} or more" if len(runs) >= _MOST_READ else str(len(runs))
 
 
 def _sweeps(client: MlflowClient, experiment: str) -> list[str]:

@@ -66,8 +66,10 @@ def test_the_comparison_shows_the_runs_and_parallel_coordinates(page: Any, tmp_p
     titles = axes.all_text_contents()
     assert "detection_rate" in titles, "detection is what the plot starts with"
     assert "method.n_triggers" in titles, "and what the sweep varied"
-    for name in ("activemark n_triggers=8 · toy/owner · seed 0", "activemark n_triggers=9 · toy/owner · seed 0"):
+    for name in ("1 activemark n_triggers=8 · toy/owner · seed 0", "2 activemark n_triggers=9 · toy/owner · seed 0"):
         page.get_by_text(name).first.wait_for()
+    ticks = page.locator(".parcoords .y-axis").filter(has=page.get_by_text("method", exact=True)).locator(".tick text")
+    assert sorted(ticks.all_text_contents()) == ["1 activema", "2 activema"], "ten letters are shown, and they differ"
     for metric in ("attack/none", "attack/prune40", "auc"):  # the rows further down are drawn as one scrolls
         page.get_by_text(metric, exact=True).first.wait_for(state="attached")
     shoot(page, tmp_path, "comparison")

@@ -81,6 +81,22 @@ def test_a_phone_needs_no_scrolling_sideways(opened: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_phone_shows_captions_whole_and_that_tables_go_on(opened: Any) -> None:
+    page = opened(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    ends = page.locator("section > .wide caption span").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 5
+    assert max(ends) <= 390
+    shades = page.locator(".wide").first.evaluate("region => getComputedStyle(region).backgroundAttachment")
+    assert shades == "local, local, scroll, scroll"
+
+
+def test_rows_that_the_script_makes_break_where_the_others_do(opened: Any) -> None:
+    row = opened().locator("#cells tbody th", has_text="<script>alert").first
+    assert row.locator("wbr").count() == 2, "behind each slash that something follows"
+
+
 def test_a_head_sorts_by_value_up_and_down_and_by_keyboard(opened: Any) -> None:
     page = opened()
     head = page.locator("table:has(#tables-table-1) thead th", has_text="R(τ)")

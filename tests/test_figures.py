@@ -89,6 +89,15 @@ def test_roc_is_that_of_brute_force() -> None:
     assert f"AUC {np.mean(pairs):.2f} (" in line.get_label()
 
 
+def test_the_legend_of_pareto_says_what_hollow_means_where_something_is() -> None:
+    def texts(shown: dict[str, Any]) -> list[str]:
+        return [text.get_text() for text in draw("pareto", shown).axes[0].get_legend().get_texts()]
+
+    assert texts(document()) == ["m", "hollow: destroyed"]
+    kept = [each for each in document()["cells"] if not each.get("destroyed")]
+    assert texts({**document(), "cells": kept}) == ["m"]
+
+
 def test_pareto_marks_the_destroyed_and_draws_the_front_of_the_others() -> None:
     axes = draw("pareto", document()).axes[0]
     hollow = [line for line in axes.get_lines() if line.get_markerfacecolor() == "none"]

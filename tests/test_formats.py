@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -124,6 +125,20 @@ def test_hostile_names_come_back_from_csv(name: str) -> None:
     tables = [Table(title, [Column("suspect", text=True)], [[f"x{name}"]]).to_json() for title in ("a", "b")]
     frame = pd.read_csv(io.StringIO(reporter_of("csv", REGISTRY).render({"tables": tables})))
     assert frame["suspect"].tolist() == [f"x{name}"] * 2
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+@pytest.mark.parametrize("n_tables", [1, 2])
+def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(sign: str, n_tables: int) -> None:
+    name = f'{sign}HYPERLINK("http://evil","x")'
+    one = Table(name, [Column("suspect", text=True), Column(name)], [[name, -0.5], ["plain-name", -1e-7]]).to_json()
+    text = reporter_of("csv", REGISTRY).render({"tables": [one] * n_tables})
+    fields = [field for row in csv.reader(io.StringIO(text, newline="")) for field in row]
+    assert not [field for field in fields if field.startswith(sign) and field not in ("-0.5", "-1e-07")]
+    assert "plain-name" in fields
+    frame = pd.read_csv(io.StringIO(text))
+    assert frame[f"'{name}"].tolist() == [-0.5, -1e-7] * n_tables
+    assert frame["suspect"][0] == f"'{name}"
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))

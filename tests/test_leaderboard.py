@@ -194,6 +194,12 @@ def test_it_renders_in_every_format(format_: str) -> None:
         assert json.loads(text)["tables"]
 
 
+def test_the_page_is_called_what_it_is() -> None:
+    text = reporter_of("html", REGISTRY).render(hostile())
+    assert "<title>Ownership verification: leaderboard</title>" in text
+    assert "<h1>Ownership verification: leaderboard</h1>" in text
+
+
 def test_json_fits_the_published_schema() -> None:
     document = hostile()
     named = [{**each, "digests": {}} for each in document["cells"][:3]]

@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 
 from amb.collection import collect
+from amb.engine import Run
 from amb.errors import printable
+from amb.hookspecs import hookimpl
+from amb.plugins import Manager
 from amb.reporters.html import HtmlReporter
+from amb.reporters.page.build import sections_of
 from amb.testing.contracts import example_document
+from tests.conftest import QUICK, run_toy
 
 NASTY = [
     "</script><script>alert(1)</script>",
@@ -24,7 +29,7 @@ NASTY = [
     '“quoted”, "twice" \'\x1b[2J\nbroken',
     "é漢字\ud800" * 125,
 ]
-VOID = {"meta", "br", "input", "link", "img", "hr"}
+VOID = {"meta", "br", "input", "link", "img", "hr", "wbr"}
 RUN = {
     "id": "r0", "suite": "toy", "owner": "toy/owner", "sweep": "s", "started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu",
     "machine": {"system": "Linux", "architecture": "x", "cpus": 2}, "versions": {"amb": "9.8.7"}, "plugins": {"core": "x 1"},
@@ -239,3 +244,46 @@ def test_report_without_a_layout_is_the_whole_page(tmp_path: Path) -> None:
     tables = subprocess.run([*ask, "--layout", "suspects"], check=True, capture_output=True, text=True).stdout
     assert "Telling positive from negative" in tables
     assert not Page(tables).named("svg")
+
+
+def test_long_specs_may_break_behind_their_signs_and_nowhere_else(plain: str) -> None:
+    assert "<wbr>" not in plain
+    document = synthetic()
+    spec = "finetune:lr=0.0001,weight_decay=0.01+<b>prune"
+    document["cells"][1] |= {"suspect": spec}
+    text = HtmlReporter().render(document)
+    assert "finetune:<wbr>lr=0.0001,<wbr>weight_decay=0.01+<wbr>&lt;b&gt;prune" in text
+
+
+def test_a_run_that_goes_on_shows_its_profile_and_embeddings(manager: Manager, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Onlooker:
+        @hookimpl(trylast=True)
+        def amb_cell_finished(self, run: Run) -> None:
+            seen.append(collect(tmp_path))
+
+    manager.register(Onlooker(), "onlooker")
+    run = run_toy(manager, tmp_path, methods=[QUICK.replace("steps=150", "steps=5")], attacks=[])
+    assert len(seen) == len(run.results) > 1
+    for document in seen[1:]:  # who writes the files may hear of a cell after the onlooker
+        (header,) = document["runs"]
+        assert header["profile"]["top"] == run.profile["top"]
+        assert [each["method"] for each in header["embeddings"]] == [run.plan.methods[0].canonical()]
+    profile = next(each for each in sections_of(seen[1]) if each.name == "profile")
+    assert len(profile.pictures) == 1
+
+
+def test_where_no_run_has_a_profile_the_page_says_why(plain: str) -> None:
+    document = synthetic()
+    document["runs"] = [{**RUN, "profile": None}]
+    (section,) = [each for each in sections_of(document) if each.name == "profile"]
+    assert not section.pictures and not section.tables
+    assert "a run that goes on writes it with its first cell" in HtmlReporter().render(document)
+    assert "a run that goes on" not in plain
+
+
+def test_one_run_is_not_called_runs(plain: str) -> None:
+    assert "cells of 1 run of" in plain
+    two = {**synthetic(), "runs": [RUN, {**RUN, "id": "r1"}]}
+    assert "cells of 2 runs of" in HtmlReporter().render(two)

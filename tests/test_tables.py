@@ -250,3 +250,8 @@ def test_numbers_are_shown_as_people_read_them() -> None:
     assert show("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
     assert show({"value": 0.5, "low": 0.0001, "high": 0.75}, 2) == "0.50 (0.00–0.75)"
     assert show({"value": 0.5, "low": None, "high": None}, 2) == "0.50"
+
+
+def test_a_note_is_a_whole_sentence() -> None:
+    tables = tables_of(with_tables(document(), "negatives"))
+    assert [note for table in tables for note in table.notes if not note.endswith(".")] == []

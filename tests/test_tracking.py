@@ -100,8 +100,8 @@ def test_the_summary_is_what_its_cells_amount_to(tracked_manager: Manager, tmp_p
     run = run_toy(tracked_manager, tmp_path, methods=methods, attacks=["prune20", "prune40", "prune80+prune20"])
     client, levels = levels_of(tmp_path)
     by_method = {summary.data.params["method"]: summary for summary in levels["summary"]}
-    assert set(by_method) == {"activemark n_triggers=8", "activemark n_triggers=9"}
-    summary = by_method["activemark n_triggers=9"]
+    assert set(by_method) == {"1 activemark n_triggers=8", "2 activemark n_triggers=9"}
+    summary = by_method["2 activemark n_triggers=9"]
     assert summary.info.status == "FINISHED"
     cells = [cell for cell in levels["cell"] if cell.data.tags["mlflow.parentRunId"] == summary.info.run_id]
     assert len(cells) == 6

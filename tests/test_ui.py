@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from amb import plugins, tracking
+from amb import pages, plugins, tracking
 from amb.cli import main
 from amb.document import run_facts, run_id
 from amb.engine import Engine, Run
@@ -27,6 +27,7 @@ from amb.progress import Silent
 from amb.server import pick_port, serving
 from amb.steps import Steps
 from amb.store import Store
+from amb.tracked import labels
 from tests.conftest import QUICK, ToyPlugin
 
 QUICKER = QUICK.replace("steps=150", "steps=10")
@@ -161,6 +162,48 @@ def test_what_is_not_there_is_said_in_one_line(
         code, _, said = amb(capsys, "--output-dir", str(output), "--port", port)
     assert (code, said.count("\n")) == (2, 1)
     assert f"The port {port} on 127.0.0.1 cannot be had" in said
+
+
+def test_methods_that_ten_letters_do_not_tell_apart_are_numbered() -> None:
+    registry = plugins.Manager().registry
+    specs = [
+        "activemark",
+        "activemark:steps=7",
+        "advtra",
+        "ipguard",
+        "ipguard:start=noise",
+        "ipguard:start=noise,n_points=7",
+    ]
+    methods = [registry.method(spec, None) for spec in specs]
+    named = list(labels(methods).values())
+    assert named[:3] == ["1 activemark steps=400", "2 activemark steps=7", "advtra"]
+    assert [name[:9] for name in named[3:]] == ["4 ipguard", "5 ipguard", "6 ipguard"]
+    assert len({name[:10] for name in named}) == len(specs)
+    assert labels(methods[2:4]) == {"advtra": "advtra", "ipguard": "ipguard"}, "nothing is numbered without need"
+
+
+def test_the_comparison_takes_so_many_runs_and_says_how_many_there_are(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MOST_COMPARED", 1)
+    client, experiment = pages.connect(output)
+    said: list[str] = []
+    query = parse_qs(pages.links(client, experiment, "demo", said.append)["comparison"].partition("?")[2])
+    (kept,) = json.loads(query["runs"][0])
+    assert said == ["The comparison holds the 1 of 2 that detect most; the other pages hold all."]
+    summaries = client.search_runs([experiment], 'tags.`amb.level` = "summary" and tags.`amb.sweep` = "demo"')
+    best = max(summary.data.metrics["detection_rate"] for summary in summaries)
+    assert client.get_run(kept).data.metrics["detection_rate"] == best
+    monkeypatch.setattr(pages, "MOST_COMPARED", 2)
+    pages.links(client, experiment, "demo", said.append)
+    assert len(said) == 1
+
+
+def test_runs_of_two_owners_are_not_taken_for_one_that_ran_twice() -> None:
+    tags = [{"amb.run": f"r{n}-abc", "suite": "toy", "owner": owner} for n, owner in enumerate("aab")]
+    runs = [SimpleNamespace(data=SimpleNamespace(tags=each), info=SimpleNamespace(status="FINISHED")) for each in tags]
+    client = SimpleNamespace(search_runs=lambda *_, **__: runs)
+    assert pages._superseded(client, "0", None) == ["r1-abc"]
 
 
 def test_a_strangers_name_reaches_neither_filter_nor_terminal(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

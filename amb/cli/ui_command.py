@@ -53,7 +53,7 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
     client, experiment = connect(output_dir)
     uri = tracking_uri(output_dir)
-    pages = links(client, experiment, sweep)
+    pages = links(client, experiment, sweep, _say)
     if is_remote(uri):
         _show(uri.rstrip("/"), pages, no_browser)
         return 0

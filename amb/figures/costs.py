@@ -38,12 +38,12 @@ def timing(document: Mapping[str, Any]) -> Figure:
     """Embed and extract seconds of each method."""
     found = {name: taken for name, cells in subjects(document).items() if any((taken := _seconds(cells)).values())}
     needed(found, "times")
-    figure, (axes,) = panels(1, 1.1 + 0.55 * len(found))
+    figure, (axes,) = panels(1, 0.9 + 0.45 * len(found))
     for index, step in enumerate(("embed", "extract")):
         _times(axes, step, [taken[step] for taken in found.values()], index)
     for row, name in enumerate(found):
         axes.text(0.01, row - 0.22, label(name), transform=axes.get_yaxis_transform(), fontsize=7, va="bottom")
-    axes.set(xscale="log", xlabel="seconds", ylim=(len(found) - 0.5, -0.7), yticks=[])
+    axes.set(xscale="log", xlabel="seconds", ylim=(len(found) - 0.5, -0.55), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

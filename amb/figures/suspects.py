@@ -35,6 +35,8 @@ def pareto(document: Mapping[str, Any]) -> Figure:
     figure, (axes,) = panels(1, 3.0)
     for index, (name, points) in enumerate(found.items()):
         _series(axes, label(name), points, look(index))
+    if any(point[2] for points in found.values() for point in points):
+        axes.plot([], [], linestyle="none", marker="o", color="0.4", markerfacecolor="none", label="hollow: destroyed")
     axes.set(xlabel=what, ylabel="R(τ)", ylim=(-0.04, 1.04))
     legend(axes)
     return figure

@@ -21,4 +21,5 @@ class HtmlReporter(Reporter):
 
         if "run" in document or "tables" not in document:
             return page("Ownership verification: report", sections_of(document))
-        return page("amb report", [Section("tables", "Tables", tables=tuple(tables_of(document)))])
+        what = "leaderboard" if "sources" in document else "tables"
+        return page(f"Ownership verification: {what}", [Section("tables", "Tables", tables=tuple(tables_of(document)))])

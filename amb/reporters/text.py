@@ -14,7 +14,10 @@ from amb.tables import Table, tables_of
 
 
 class CsvReporter(Reporter):
-    """Raw values, an estimate in three columns. Several tables are one below the other, told apart by a column `table`."""
+    """Raw values, an estimate in three columns. Several tables are one below the other, told apart by a column `table`.
+
+    Text that a spreadsheet would run as a formula has a `'` in front.
+    """
 
     name: ClassVar[str] = "csv"
 
@@ -23,7 +26,7 @@ class CsvReporter(Reporter):
 
         tables = tables_of(document)
         if len(tables) == 1:
-            headers, rows = tables[0].flat()
+            headers, rows = _flat(tables[0])
             return pd.DataFrame(rows, columns=headers).to_csv(index=False).rstrip("\n")
         records = [record for table in tables for record in _records(table)]
         return pd.DataFrame(records, dtype=object).to_csv(index=False).rstrip("\n")
@@ -31,12 +34,26 @@ class CsvReporter(Reporter):
 
 def _records(table: Table) -> Iterator[dict[str, Any]]:
     """The rows with their table's title; what other tables have besides stays empty."""
-    headers, rows = table.flat()
+    headers, rows = _flat(table)
     for row in rows:
-        record: dict[str, Any] = {"table": table.title}
+        record: dict[str, Any] = {"table": _inert(table.title)}
         for header, value in zip(headers, row, strict=True):
             record[_unused(header, record)] = value
         yield record
+
+
+def _flat(table: Table) -> tuple[list[Any], list[list[Any]]]:
+    headers, rows = table.flat()
+    return [_inert(header) for header in headers], [[_inert(value) for value in row] for row in rows]
+
+
+def _inert(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula (OWASP, CSV injection); numbers, also negative ones, stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with, also in full width, as East Asian editions read it."""
 
 
 def _unused(header: str, taken: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,12 @@ _NOTES: Final = 5
 """Notes that stand open under a table; the others open on demand."""
 _LONG: Final = 28
 """Letters from which on an entry or a header is broken over lines, wherever it has to be."""
+_SIGNS: Final = re.compile(r"(?<=[,:+;/])(?=\S)")
+"""Between a sign of a spec and what follows; page.js has the same for the rows that it makes."""
+_NO_PROFILE: Final = (
+    "No run here has recorded one: an owner without transformer blocks has none, "
+    "and a run that goes on writes it with its first cell."
+)
 _HERE: Final = Path(__file__).parent
 
 
@@ -46,7 +53,7 @@ def sections_of(document: Mapping[str, Any]) -> list[Section]:
         _section("robustness", "Robustness and utility", known, "pareto", _tables(known, "robustness")),
         _section("suspects", "Telling suspects apart", known, "roc", _tables(known, "suspects")),
         Section("innocents", "Innocent models by class", tables=_tables(known, "negatives")),
-        _section("profile", "Activation profile", known, "profile", _tables(known, "paper-figure2")),
+        _profile(known),
         _section(
             "time",
             "Time and memory",
@@ -69,7 +76,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
 
     files = FileSystemLoader(_HERE)
     made = Environment(loader=files, autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True)
-    made.globals.update(large=LARGE, few=_NOTES, classes_of=_classes, data=_data, safe=Markup)
+    made.globals.update(large=LARGE, few=_NOTES, classes_of=_classes, data=_data, broken=_broken, safe=Markup)
     style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
     return made.get_template("page.html").render(
         title=title, sections=sections, style=style, script=script, digest=_digest(script)
@@ -79,6 +86,14 @@ def page(title: str, sections: Sequence[Section]) -> str:
 def _shown(value: Any) -> Any:
     """What a template prints: a stranger's text on one line, our own markup as it is."""
     return printable(value) if type(value) is str else value
+
+
+def _broken(text: str) -> Any:
+    """An entry; a long one with the places where a line had better end, behind a sign of a spec."""
+    from markupsafe import Markup
+
+    pieces = _SIGNS.split(text) if len(text) > _LONG else [text]
+    return Markup("<wbr>").join(pieces)
 
 
 def _digest(script: str) -> str:
@@ -161,6 +176,14 @@ def _section(name: str, title: str, document: Mapping[str, Any], kind: str, tabl
     n_left = len(subjects(document)) - len(shown)
     texts = (f"The figure holds the first {len(shown)} methods; {n_left} more stand in the tables.",) if n_left else ()
     return Section(name, title, texts, pictures=_pictures(kind, chosen, KINDS[kind].title), tables=tables)
+
+
+def _profile(document: Mapping[str, Any]) -> Section:
+    """The figure and its table; where no run has recorded a profile, why."""
+    name, title = "profile", "Activation profile"
+    if not any(run.get("profile") for run in document["runs"]):
+        return Section(name, title, points=(_NO_PROFILE,))
+    return _section(name, title, document, "profile", _tables(document, "paper-figure2"))
 
 
 def _first(document: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:

@@ -3,6 +3,7 @@
 (() => {
   const STEP = 200;
   const FEW = 8;
+  const LONG = 28;
   const words = new Intl.Collator("en", { numeric: true });
 
   const figure = (text) => {
@@ -19,7 +20,9 @@
   const shownRow = (texts, heads) => {
     const row = element("tr");
     texts.forEach((text, at) => {
-      const cell = element(at ? "td" : "th", text);
+      const cell = element(at ? "td" : "th");
+      (text.length > LONG ? text.split(/(?<=[,:+;/])(?=\S)/) : [text])
+        .forEach((piece, n) => cell.append(...(n ? [element("wbr")] : []), piece));
       if (!at) cell.scope = "row";
       cell.className = heads[at].className;
       row.append(cell);

@@ -111,11 +111,11 @@ def _caveats(document: Mapping[str, Any], found: Mapping[str, Sequence[Cell]]) -
 
 
 def _scope(document: Mapping[str, Any]) -> str:
-    cells = document["cells"]
+    cells, n_runs = document["cells"], len(document["runs"])
     where = _named(sorted({f"{cell['suite']} ({cell['owner']})" for cell in cells}))
     sweeps = sorted({str(run["sweep"]) for run in document["runs"] if run.get("sweep")})
     named = f", sweep {_named(sweeps)}" if sweeps else ""
-    return f"{len(cells)} cells of {len(document['runs'])} runs of {where or 'no suite'}{named}."
+    return f"{len(cells)} cells of {n_runs} {'run' if n_runs == 1 else 'runs'} of {where or 'no suite'}{named}."
 
 
 def _attacked(cells: Sequence[Cell]) -> list[Cell]:

@@ -124,11 +124,10 @@ def test_the_merged_model_is_plain_and_trainable(manager: Manager, tmp_path: Pat
     assert attack(manager, f"ftal:{QUICK}", tuned, tmp_path).n_blocks == 2
 
 
-def test_low_rank_changes_skip_what_has_no_such_layers(manager: Manager) -> None:
+def test_low_rank_changes_skip_what_has_no_blocks(manager: Manager) -> None:
     (lora,) = manager.registry.attack_chain("lora")
     convnet = amb.build_model({"loader": "timm", "name": "resnet10t", "options": {}, "image_size": 32})
-    for model in (convnet, toy_model()):
-        assert "no transformer blocks" in lora.skip(model)
+    assert "no transformer blocks" in lora.skip(convnet)
 
 
 # Adversarial images

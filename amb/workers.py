@@ -20,6 +20,9 @@ from amb.progress import Silent, make_progress
 from amb.steps import Job, Outcome, Steps, describe
 from amb.store import Store
 
+_LEAVE_SECONDS = 10
+"""How long an idle worker may take to leave."""
+
 
 class Task(NamedTuple):
     """A job of one of the plans."""
@@ -60,12 +63,15 @@ class Workers:
         return lambda job: self._result(Task(plan, job))
 
     def stop(self) -> None:
-        """End every process at once; what they were at is lost, what is finished is in the store."""
+        """End every process; what they were at is lost, what is finished is in the store."""
         for worker in self._workers:
+            worker.pipe.close()  # an idle one leaves by itself, and leaves nothing behind
+            if worker.task:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_LEAVE_SECONDS)
             worker.process.terminate()
-        for worker in self._workers:
             worker.process.join()
-            worker.pipe.close()
 
     def _result(self, task: Task) -> Outcome:
         """The outcome of a task, waited for while all workers are kept busy."""

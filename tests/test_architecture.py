@@ -16,7 +16,7 @@ CORE = sorted((ROOT / "amb").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = [
-    {"errors", "spec", "progress", "measure", "yamlfile", "worth", "views"},
+    {"errors", "spec", "progress", "measure", "yamlfile", "worth", "views", "quiet"},
     {"compute", "places", "room"},
     {"component", "records", "heads", "data"},
     {"protocols", "context", "statistics", "calibration", "descent", "tuning"},

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 import amb
+from amb.quiet import hush_torchao
 from amb.vision import Backbone
+
+hush_torchao()  # transformers imports it where it is there, when a class is first asked for
 
 
 class Names(NamedTuple):

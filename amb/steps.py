@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from amb import __version__
 from amb.context import Context
 from amb.errors import StoreError
 from amb.measure import measure
-from amb.models import build_model, digest_ref, load_ref
 from amb.plan import EMBEDDED, Plan, Suspect
 from amb.progress import Progress
 from amb.protocols import ACCESS_LEVELS, Attack, Forgery, Method, Role
 from amb.records import Key, ModelFacts, Status
 from amb.room import Room
+from amb.shelf import Handle, Shelf
 from amb.store import Entry, Store
-
-if TYPE_CHECKING:
-    from amb.vision import VisionModel
 
 Step = Literal["embed", "attack", "extract", "utility", "classifier"]
 
@@ -39,8 +35,6 @@ ROLES: Final[dict[Step, tuple[Role, ...]]] = {
 """Which splits each step may see."""
 SEEDLESS: Final = ("utility", "classifier")
 """Steps that belong to the suite and are the same at every seed."""
-MODELS_KEPT: Final = 4
-"""Models in memory at once; the one used longest ago makes room."""
 
 
 class Job(NamedTuple):
@@ -59,15 +53,6 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Handle:
-    """A model by its digest; loaded only when something has to be computed on it."""
-
-    ref: str
-    digest: str
-    read: Callable[[], VisionModel]
 
 
 @dataclass(frozen=True)
@@ -118,11 +103,10 @@ class Steps:
         # What every step depends on beside its own inputs. The seed is an input of those that draw random numbers.
         plan.compute.apply()
         self._base = {"amb": __version__, "suite": plan.suite.definition(), **plan.compute.definition()}
-        self._reading = Room("reading", plan.compute.max_batch, progress.say)
+        self._shelf = Shelf(plan.compute, Room("reading", plan.compute.max_batch, progress.say))
         self._training = Room("training", plan.compute.max_batch, progress.say)
         # A model that is missing or unknown raises here, before anything is computed or written.
-        self._refs = {ref: Handle(ref, digest_ref(ref), partial(self._load_ref, ref)) for ref in plan.references()}
-        self._models: OrderedDict[str, VisionModel] = OrderedDict()
+        self._refs = {ref: self._shelf.of_ref(ref) for ref in plan.references()}
         self._embedded: dict[str, Embedded] = {}
 
     def do(self, job: Job) -> Outcome:
@@ -164,7 +148,7 @@ class Steps:
     def _make_embedding(self, method: Method, owner: Handle, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
 
-        model = self._load(owner)
+        model = self._shelf.load(owner)
         with self._context("embed", method.canonical()) as ctx, measure(self.plan.compute.device) as spent:
             embedding = method.embed(model, ctx)
         embedding.key.save(folder / "key.safetensors")
@@ -211,7 +195,7 @@ class Steps:
         from amb.checkpoint import save_model
 
         with self._context("classifier") as ctx, measure(self.plan.compute.device) as spent:
-            classifier = self.plan.suite.classifier(self._load(encoder), ctx)
+            classifier = self.plan.suite.classifier(self._shelf.load(encoder), ctx)
         card = save_model(classifier, folder / "model")
         return {"model": card.digest, "seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
 
@@ -264,7 +248,7 @@ class Steps:
             raise Skipped(reason)
 
     def _form(self, source: Handle, attack: Attack) -> dict[str, Any]:
-        model = self._load(source)
+        model = self._shelf.load(source)
         form = None if attack.skip(model) else attack.outline(model)
         return {"form": form.facts()._asdict() if form else None}
 
@@ -293,7 +277,7 @@ class Steps:
     def _make_attacked(self, embedded: Embedded, source: Handle, attack: Attack, folder: Path) -> dict[str, Any]:
         from amb.checkpoint import save_model
 
-        model = self._load(source)
+        model = self._shelf.load(source)
         if reason := attack.skip(model):
             return {"skipped": reason}
         with self._attackers(embedded, attack) as ctx, measure(self.plan.compute.device) as spent:
@@ -308,7 +292,7 @@ class Steps:
         with self._context("attack", attack.canonical()) as ctx:
             yield replace(
                 ctx,
-                base=partial(self._load, embedded.source),
+                base=partial(self._shelf.load, embedded.source),
                 method=embedded.method if attack.knows != "model" else None,
                 key=embedded.claim.load() if attack.knows == "key" else None,
             )
@@ -326,7 +310,7 @@ class Steps:
         return _claim(entry, {forgery.canonical(): entry.facts["report"]})
 
     def _make_forgery(self, embedded: Embedded, handle: Handle, forgery: Attack, folder: Path) -> dict[str, Any]:
-        model = self._load(handle)
+        model = self._shelf.load(handle)
         facts = self._facts(handle)
         known = embedded.claim.load() if forgery.knows == "key" else None
         if reason := forgery.skip(model) or embedded.method.skip(facts, known):
@@ -356,7 +340,7 @@ class Steps:
         from amb.vision import SuspectView
 
         key = claim.load()
-        view = SuspectView(self._load(handle), method.access)
+        view = SuspectView(self._shelf.load(handle), method.access)
         with self._context("extract", method.canonical()) as ctx, measure(self.plan.compute.device) as spent:
             evidence = method.extract(view, key, ctx)
         evidence.save(folder / "evidence.npz")
@@ -372,7 +356,7 @@ class Steps:
             raise Skipped(reason)
 
     def _facts(self, model: Handle) -> ModelFacts:
-        facts = self._step("facts", {"model": model.digest}, lambda _: self._load(model).facts()._asdict()).facts
+        facts = self._step("facts", {"model": model.digest}, lambda _: self._shelf.load(model).facts()._asdict()).facts
         return ModelFacts(**{**facts, "ref": model.ref})
 
     def _utility(self, model: Handle) -> Entry:
@@ -380,13 +364,13 @@ class Steps:
 
     def _make_utility(self, model: Handle, _: Path) -> dict[str, Any]:
         with self._context("utility") as ctx:
-            return {"utility": dict(self.plan.suite.utility(self._load(model), ctx))}
+            return {"utility": dict(self.plan.suite.utility(self._shelf.load(model), ctx))}
 
     def _make_similarity(self, before: Handle, after: Handle, _: Path) -> dict[str, Any]:
         from amb.fidelity import compare
 
         with self._context("utility") as ctx:
-            return dict(compare(self._load(before), self._load(after), ctx))
+            return dict(compare(self._shelf.load(before), self._shelf.load(after), ctx))
 
     # The owner's profile
 
@@ -399,7 +383,7 @@ class Steps:
     def _make_profile(self, owner: Handle, folder: Path) -> dict[str, Any]:
         from amb.profile import activation_profile, choose_block, draw_profile
 
-        model = self._load(owner)
+        model = self._shelf.load(owner)
         if model.n_blocks < 2:
             raise Skipped(f"{self.plan.owner} has no blocks to profile")
         with self._context("embed") as ctx:
@@ -415,28 +399,7 @@ class Steps:
         return self.store.get_or_make(kind, {**self._base, **inputs}, make)
 
     def _stored(self, entry: Entry, ref: str) -> Handle:
-        from amb.checkpoint import load_model
-
-        def load() -> VisionModel:
-            return self._place(load_model(entry.folder / "model", ref, build_model))
-
-        return Handle(ref, entry.facts["model"], load)
-
-    def _load(self, handle: Handle) -> VisionModel:
-        """The model itself, kept for the next step that wants it."""
-        model = self._models.pop(handle.digest, None) or handle.read()
-        self._models[handle.digest] = model
-        while len(self._models) > MODELS_KEPT:
-            self._models.popitem(last=False)
-        return model
-
-    def _load_ref(self, ref: str) -> VisionModel:
-        return self._place(load_ref(ref))
-
-    def _place(self, model: VisionModel) -> VisionModel:
-        """The model where it computes, as it is asked to; all learn together how many images fit."""
-        model.room = self._reading
-        return self.plan.compute.place(model)
+        return self._shelf.of_file(entry.folder / "model", ref, entry.facts["model"])
 
     @contextmanager
     def _context(self, step: Step, *axes: str) -> Iterator[Context]:

@@ -13,6 +13,7 @@ import amb
 from amb import plugins
 from amb.document import run_facts, run_id
 from amb.engine import Engine, Run
+from amb.places import DATA, DOWNLOAD, OFFLINE
 from amb.plan import make_plan
 from amb.progress import Silent
 from amb.steps import Steps
@@ -26,7 +27,8 @@ QUICK = "activemark:n_bits=8,n_triggers=8,steps=150,batch=8,n_images=16,loss=mse
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test starts in an empty folder, without the user's settings."""
-    for name in ("MLFLOW_TRACKING_URI", "AMB_DISABLE_PLUGINS", "NO_COLOR", "FORCE_COLOR"):
+    settings = ("MLFLOW_TRACKING_URI", "AMB_DISABLE_PLUGINS", "NO_COLOR", "FORCE_COLOR", DATA, DOWNLOAD, *OFFLINE)
+    for name in settings:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

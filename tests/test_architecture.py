@@ -23,6 +23,7 @@ LAYERS = [
     {"hookspecs", "vision", "checkpoint", "store"},
     {"plugins", "profile", "fidelity"},
     {"models", "plan"},
+    {"shelf"},
     {"steps", "sweep"},
     {"sweepfile"},
     {"engine"},

@@ -12,6 +12,7 @@ from amb.cli import options
 
 if TYPE_CHECKING:
     from amb.compute import Compute
+    from amb.plan import Plan
 
 EPILOG = """
 \b
@@ -25,26 +26,14 @@ from one source are alike: the tables say how many sources there are, and judge 
 
 
 @click.command(name="calibrate", epilog=EPILOG)
-@options.methods
-@click.option("--attack", "attacks", multiple=True, metavar="SPEC", help="Positives to judge too. Repeatable.")
-@options.suite
-@options.model
-@click.option("--negatives", type=int, default=100, show_default=True, help="How many further negatives to make.")
-@options.seed
-@options.tau
+@options.planned(negatives=100)
 @options.output_dir
 @options.compute
 @options.places
 @options.format_
 @options.quiet
 def command(
-    methods: tuple[str, ...],
-    attacks: tuple[str, ...],
-    suite: str,
-    model: str | None,
-    negatives: int,
-    seed: int,
-    tau: int | None,
+    plan: Plan,
     output_dir: Path,
     compute: Callable[[], Compute],
     format_: str,
@@ -59,23 +48,12 @@ def command(
     from amb.collection import collect
     from amb.layouts import with_tables
     from amb.models import require_refs
-    from amb.plan import make_plan
     from amb.plugins import manager
     from amb.progress import make_progress
     from amb.reporters import reporter_of
 
     plugins = manager()
     reporter = reporter_of(format_, plugins.registry)
-    plan = make_plan(
-        plugins.registry,
-        suite=suite,
-        methods=methods,
-        attacks=attacks,
-        model=model,
-        seed=seed,
-        tau=tau,
-        negatives=negatives,
-    )
     require_refs(plan.references())
     run = execute(plan.on(compute()), plugins, output_dir, make_progress(quiet))
     click.echo(reporter.render(with_tables(collect(output_dir, runs=[run.id]), "negatives")))

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from amb.compute import Compute, pick_device, pick_threads
 from amb.places import DATA, DOWNLOAD, go_offline
+
+if TYPE_CHECKING:
+    from amb.plan import Plan
 
 output_dir = click.option(
     "--output-dir",
@@ -127,4 +130,39 @@ model = click.option(
     "--model", metavar="REF", help="Protect this model instead of the suite's owner, e.g. file/my/model."
 )
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random, 0 or more.")
+alpha = click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
 tau = click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
+
+
+def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What to run, as one argument: the plan, looked up and checked. `negatives` is the default of that option."""
+    more = click.option(
+        "--negatives",
+        type=int,
+        default=negatives,
+        show_default=True,
+        help="Further negatives, made of the innocent models.",
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_plan(*args: Any, **options: Any) -> Any:
+            asked = {name: options.pop(name) for name in _ASKED}
+            return command(*args, plan=_plan_of(**asked), **options)
+
+        for option in reversed((methods, attacks, suite, model, seed, params, tau, alpha, more)):
+            with_plan = option(with_plan)
+        return with_plan
+
+    return decorate
+
+
+_ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alpha", "negatives")
+
+
+def _plan_of(params: tuple[str, ...], **asked: Any) -> Plan:
+    from amb.plan import make_plan
+    from amb.plugins import manager
+    from amb.spec import parse_assignments
+
+    return make_plan(manager().registry, method_params=parse_assignments(params), **asked)

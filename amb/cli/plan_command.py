@@ -24,25 +24,13 @@ Examples:
 
 
 @click.command(name="plan", epilog=EPILOG)
-@options.methods
-@options.attacks
-@options.suite
-@options.model
-@options.seed
-@options.params
-@click.option("--negatives", type=int, default=0, help="Further negatives, made of the innocent models.")
+@options.planned()
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Time one step of the owner's network.")
 @options.compute
 @options.places
 @options.format_
 def command(
-    methods: tuple[str, ...],
-    attacks: tuple[str, ...],
-    suite: str,
-    model: str | None,
-    seed: int,
-    params: tuple[str, ...],
-    negatives: int,
+    plan: Plan,
     measure: bool,
     compute: Callable[[], Compute],
     format_: str,
@@ -53,23 +41,10 @@ def command(
     fetched, and nothing is written.
     """
     from amb import reckon
-    from amb.plan import make_plan
     from amb.plugins import manager
     from amb.reporters import reporter_of
-    from amb.spec import parse_assignments
 
-    registry = manager().registry
-    reporter = reporter_of(format_, registry)
-    plan = make_plan(
-        registry,
-        suite=suite,
-        methods=methods,
-        attacks=attacks,
-        model=model,
-        seed=seed,
-        negatives=negatives,
-        method_params=parse_assignments(params),
-    )
+    reporter = reporter_of(format_, manager().registry)
     fetches = reckon.fetches_of(plan)
     step = _measured(plan, compute()) if measure else None
     shares = reckon.shares_of(plan, step.facts) if step else []

@@ -30,15 +30,7 @@ What is finished stays in the output folder: the same command again reads it ins
 
 
 @click.command(name="run", epilog=EPILOG)
-@options.methods
-@options.attacks
-@options.suite
-@options.model
-@options.seed
-@options.params
-@options.tau
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
-@click.option("--negatives", type=int, default=0, help="Further negatives, made of the innocent models.")
+@options.planned()
 @options.output_dir
 @options.compute
 @options.places
@@ -46,15 +38,7 @@ What is finished stays in the output folder: the same command again reads it ins
 @click.option("--dry-run", is_flag=True, help="Print the cells that would be computed, compute nothing.")
 @options.quiet
 def command(
-    methods: tuple[str, ...],
-    attacks: tuple[str, ...],
-    suite: str,
-    model: str | None,
-    seed: int,
-    params: tuple[str, ...],
-    tau: int | None,
-    alpha: float,
-    negatives: int,
+    plan: Plan,
     output_dir: Path,
     compute: Callable[[], Compute],
     format_: str,
@@ -69,27 +53,12 @@ def command(
     from amb.document import document
     from amb.layouts.run import with_run_tables
     from amb.models import digest_ref, require_refs
-    from amb.plan import make_plan
     from amb.plugins import manager
     from amb.progress import make_progress
     from amb.reporters import reporter_of
-    from amb.spec import parse_assignments
 
     plugins = manager()
-    registry = plugins.registry
-    reporter = reporter_of(format_, registry)
-    plan = make_plan(
-        registry,
-        suite=suite,
-        methods=methods,
-        attacks=attacks,
-        model=model,
-        seed=seed,
-        tau=tau,
-        alpha=alpha,
-        negatives=negatives,
-        method_params=parse_assignments(params),
-    )
+    reporter = reporter_of(format_, plugins.registry)
     require_refs(plan.references())
     if dry_run:
         for ref in plan.references():

@@ -11,24 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from amb.checkpoint import load_model, read_card, save_model
-    from amb.component import Component
-    from amb.context import Context
-    from amb.data import Batch, Split
-    from amb.errors import (
-        AccessError,
-        AmbError,
-        BadParamsError,
-        CheckpointError,
-        MissingDependencyError,
-        MissingError,
-        NoHeadError,
-        UnknownNameError,
-    )
-    from amb.hookspecs import hookimpl
-    from amb.models import build_model, edited, load_ref
-    from amb.plugins import unknown_name
-    from amb.protocols import (
+    from amb.api.component import Component
+    from amb.api.context import Context
+    from amb.api.data import Batch, Split
+    from amb.api.interfaces import (
         Access,
         Attack,
         Edit,
@@ -44,14 +30,28 @@ if TYPE_CHECKING:
         Suite,
         Work,
     )
-    from amb.records import Cell, CellResult, Embedding, Evidence, Key, ModelFacts, Verdict
-    from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
+    from amb.api.records import Cell, CellResult, Embedding, Evidence, Key, ModelFacts, Verdict
+    from amb.api.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
+    from amb.errors import (
+        AccessError,
+        AmbError,
+        BadParamsError,
+        CheckpointError,
+        MissingDependencyError,
+        MissingError,
+        NoHeadError,
+        UnknownNameError,
+    )
+    from amb.models.checkpoint import load_model, read_card, save_model
+    from amb.models.references import build_model, edited, load_ref
+    from amb.plugin.manager import unknown_name
+    from amb.plugin.specs import hookimpl
 
 _HOME = {
-    "amb.checkpoint": ("load_model", "read_card", "save_model"),
-    "amb.component": ("Component",),
-    "amb.context": ("Context",),
-    "amb.data": ("Batch", "Split"),
+    "amb.models.checkpoint": ("load_model", "read_card", "save_model"),
+    "amb.api.component": ("Component",),
+    "amb.api.context": ("Context",),
+    "amb.api.data": ("Batch", "Split"),
     "amb.errors": (
         "AccessError",
         "AmbError",
@@ -62,10 +62,10 @@ _HOME = {
         "NoHeadError",
         "UnknownNameError",
     ),
-    "amb.hookspecs": ("hookimpl",),
-    "amb.models": ("build_model", "edited", "load_ref"),
-    "amb.plugins": ("unknown_name",),
-    "amb.protocols": (
+    "amb.plugin.specs": ("hookimpl",),
+    "amb.models.references": ("build_model", "edited", "load_ref"),
+    "amb.plugin.manager": ("unknown_name",),
+    "amb.api.interfaces": (
         "Access",
         "Attack",
         "Edit",
@@ -81,8 +81,8 @@ _HOME = {
         "Suite",
         "Work",
     ),
-    "amb.records": ("Cell", "CellResult", "Embedding", "Evidence", "Key", "ModelFacts", "Verdict"),
-    "amb.vision": ("Affine", "Backbone", "BlockParts", "SuspectView", "VisionModel"),
+    "amb.api.records": ("Cell", "CellResult", "Embedding", "Evidence", "Key", "ModelFacts", "Verdict"),
+    "amb.api.vision": ("Affine", "Backbone", "BlockParts", "SuspectView", "VisionModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from amb.component import Component, parameter_rows, value_text
-from amb.plugins import Kind, manager
-from amb.protocols import Attack, Forgery, Method, ModelLoader, Suite
-from amb.spec import Spec, parse_spec
+from amb.api.component import Component, parameter_rows, value_text
+from amb.api.interfaces import Attack, Forgery, Method, ModelLoader, Suite
+from amb.api.spec import Spec, parse_spec
+from amb.plugin.manager import Kind, manager
 
 ROOT: Final = Path(__file__).parents[1]
 PATTERNS: Final = ("*.md", "[a-z]*/README.md", "benchmarks/*/README.md", "docs/*.md", "amb/DECISIONS.md")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import amb
-from amb import plugins
-from amb.document import run_facts, run_id
-from amb.engine import Engine, Run
-from amb.places import DATA, DOWNLOAD, OFFLINE
-from amb.plan import make_plan
-from amb.progress import Silent
-from amb.steps import Steps
-from amb.store import Store
+from amb.execution.engine import Engine, Run
+from amb.execution.planning import make_plan
+from amb.execution.steps import Steps
+from amb.execution.store import Store
+from amb.plugin import manager as plugins
+from amb.results.document import run_facts, run_id
+from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
+from amb.runtime.progress import Silent
 from amb.testing.toy import ToyLoader, ToySuite
 
 QUICK = "activemark:n_bits=8,n_triggers=8,steps=150,batch=8,n_images=16,loss=mse,lr=0.003,coder_lr=0.01"
@@ -47,7 +47,7 @@ class ToyPlugin:
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugins.Manager]:
-    """The installed plugins and the toy one, without MLflow; `amb.plugins.manager()` returns it too."""
+    """The installed plugins and the toy one, without MLflow; `amb.plugin.manager.manager()` returns it too."""
     monkeypatch.setenv("AMB_DISABLE_PLUGINS", "mlflow")
     plugins.manager.cache_clear()
     fresh = plugins.manager()
@@ -59,7 +59,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugins.Manager]:
 @pytest.fixture
 def tracked_manager(manager: plugins.Manager) -> plugins.Manager:
     """As `manager`, with MLflow tracking."""
-    from amb import tracking
+    from amb.tracking import observer as tracking
 
     manager.register(tracking, "mlflow-again")
     return manager

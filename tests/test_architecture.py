@@ -73,9 +73,9 @@ def test_plugins_know_amb_and_themselves_only(path: Path) -> None:
     for module in imports(path, typing_too=True):
         top = module.partition(".")[0]
         assert not top.startswith("amb_") or top == own, f"{own} imports another plugin, {module}"
-        assert not module.startswith(("amb.engine", "amb.steps", "amb.plan", "amb.store", "amb.cli")), (
-            f"{own} imports {module}"
-        )
+        assert not module.startswith(
+            ("amb.execution.engine", "amb.execution.steps", "amb.execution.planning", "amb.execution.store", "amb.cli")
+        ), f"{own} imports {module}"
 
 
 @pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -91,7 +91,7 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_statistics_needs_no_torch() -> None:
-    code = "import sys, amb.statistics as s; s.trial_fpr(32, 5); print('torch' in sys.modules)"
+    code = "import sys, amb.evaluation.statistics as s; s.trial_fpr(32, 5); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

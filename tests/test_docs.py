@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from amb.plugins import Manager
-from amb.sweepfile import read_sweep
+from amb.plugin.manager import Manager
+from amb.sweeps.reader import read_sweep
 from amb.testing import AttackContract
 from amb.testing.contracts import example_document
 

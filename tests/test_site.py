@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from amb.plugins import Manager
+from amb.plugin.manager import Manager
 
 pytest.importorskip("sphinx", reason="the site needs the dependency group docs: pip install --group docs")
 pytest.importorskip("furo", reason="the site needs the dependency group docs: pip install --group docs")

@@ -11,8 +11,8 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.compute import Compute
-    from amb.plan import Plan
+    from amb.execution.planning import Plan
+    from amb.runtime.compute import Compute
 
 EPILOG = """
 \b
@@ -45,12 +45,12 @@ def command(
     rates with the rate of false claims on models that had no part in choosing it, and the tau that innocent models allow.
     """
     from amb.cli.run_command import execute
-    from amb.collection import collect
-    from amb.layouts import with_tables
-    from amb.models import require_refs
-    from amb.plugins import manager
-    from amb.progress import make_progress
-    from amb.reporters import reporter_of
+    from amb.models.references import require_refs
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
+    from amb.report.layouts import with_tables
+    from amb.results.collect import collect
+    from amb.runtime.progress import make_progress
 
     plugins = manager()
     reporter = reporter_of(format_, plugins.registry)

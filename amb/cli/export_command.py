@@ -35,7 +35,7 @@ def command(output_dir: Path, sweep: str | None, runs: tuple[str, ...], output: 
 
     Every rate in it can be computed again by whoever gets it. Prints the bundle's digest.
     """
-    from amb.bundle import own_runs, write_bundle
+    from amb.results.bundle import own_runs, write_bundle
 
     found = own_runs(output_dir, sweep, runs)
     digest = write_bundle(found, output)

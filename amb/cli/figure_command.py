@@ -46,8 +46,8 @@ def command(
 
     Prints where the file is. Nothing is computed again.
     """
-    from amb.collection import collect
-    from amb.figures import check_ending, draw, save
+    from amb.report.figures import check_ending, draw, save
+    from amb.results.collect import collect
 
     check_ending(output)
     document = collect(output_dir, sweep, runs)
@@ -58,7 +58,7 @@ def command(
 def _only(document: Mapping[str, Any], methods: Sequence[str]) -> Mapping[str, Any]:
     """The cells of these methods, all where none is named. Raises BadParamsError for one without results."""
     from amb.errors import BadParamsError
-    from amb.plugins import near_names
+    from amb.plugin.manager import near_names
 
     known = list(dict.fromkeys(str(cell["method"]) for cell in document["cells"]))
     wanted = [name if name in known else _canonical(name) for name in methods]
@@ -72,7 +72,7 @@ def _only(document: Mapping[str, Any], methods: Sequence[str]) -> Mapping[str, A
 def _canonical(text: str) -> str:
     """A preset or a spec with defaults spelt out, as results name it; the text itself where nothing is called so."""
     from amb.errors import UsageError
-    from amb.plugins import manager
+    from amb.plugin.manager import manager
 
     try:
         return manager().registry.method(text).canonical()

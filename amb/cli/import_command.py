@@ -26,7 +26,7 @@ def command(bundle: Path, output_dir: Path) -> None:
     Every digest is verified, and every detection rate, bit error rate, bound and verdict is computed again from the
     wrong symbols. A bundle that does not hold what it says is refused, and nothing is written.
     """
-    from amb.bundle import read_bundle, write_runs
+    from amb.results.bundle import read_bundle, write_runs
 
     runs = read_bundle(bundle)
     new = write_runs(runs, output_dir)

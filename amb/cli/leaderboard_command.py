@@ -41,10 +41,10 @@ def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: 
     Without a source it reads amb-results. Bundles are verified as `amb import` does it. A method without evidence
     enough is shown and not ranked.
     """
-    from amb.component import finite
-    from amb.layouts.leaderboard import with_leaderboard
-    from amb.plugins import manager
-    from amb.reporters import reporter_of
+    from amb.api.component import finite
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
+    from amb.report.layouts.leaderboard import with_leaderboard
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
@@ -56,7 +56,7 @@ def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: 
 
 
 def _documents(sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    from amb.collection import collect
+    from amb.results.collect import collect
 
     return {str(path): _of_bundle(path) if path.is_file() else collect(path) for path in sources}
 
@@ -65,8 +65,8 @@ def _of_bundle(path: Path) -> dict[str, Any]:
     """What `collect` gives of a bundle, once it is verified and unpacked to a folder for the moment."""
     import tempfile
 
-    from amb.bundle import read_bundle, write_runs
-    from amb.collection import collect
+    from amb.results.bundle import read_bundle, write_runs
+    from amb.results.collect import collect
 
     with tempfile.TemporaryDirectory(prefix="amb-") as folder:
         write_runs(read_bundle(path), Path(folder))

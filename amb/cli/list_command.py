@@ -20,7 +20,7 @@ Examples:
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(kind: str | None, format_: str) -> None:
     """List what can be run, presets included: methods, attacks, suites, models."""
-    from amb.plugins import manager
+    from amb.plugin.manager import manager
 
     registry = manager().registry
     rows = [row for name in registry.kinds if kind in (None, name) for row in _rows(registry, name)]
@@ -39,8 +39,8 @@ def command(kind: str | None, format_: str) -> None:
 
 
 def _rows(registry: Any, listing: str) -> list[dict[str, str]]:
-    from amb.component import value_text
-    from amb.spec import Spec
+    from amb.api.component import value_text
+    from amb.api.spec import Spec
 
     kind = registry.kinds[listing]
     rows = []

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amb.compute import Compute, pick_device, pick_threads
-from amb.places import DATA, DOWNLOAD, go_offline
+from amb.runtime.compute import Compute, pick_device, pick_threads
+from amb.runtime.paths import DATA, DOWNLOAD, go_offline
 
 if TYPE_CHECKING:
-    from amb.plan import Plan
+    from amb.execution.planning import Plan
 
 output_dir = click.option(
     "--output-dir",
@@ -78,7 +78,7 @@ def _set_offline(_: click.Context, __: click.Parameter, asked: bool) -> None:
 
 
 def places(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where data and weights come from. The values travel as variables, see `amb.places`."""
+    """Where data and weights come from. The values travel as variables, see `amb.runtime.paths`."""
     for option in (
         click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing."),
         click.option(
@@ -161,8 +161,8 @@ _ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alph
 
 
 def _plan_of(params: tuple[str, ...], **asked: Any) -> Plan:
-    from amb.plan import make_plan
-    from amb.plugins import manager
-    from amb.spec import parse_assignments
+    from amb.api.spec import parse_assignments
+    from amb.execution.planning import make_plan
+    from amb.plugin.manager import manager
 
     return make_plan(manager().registry, method_params=parse_assignments(params), **asked)

@@ -10,9 +10,9 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.compute import Compute
-    from amb.plan import Plan
-    from amb.reckon import Step
+    from amb.execution.cost import Step
+    from amb.execution.planning import Plan
+    from amb.runtime.compute import Compute
 
 EPILOG = """
 \b
@@ -40,9 +40,9 @@ def command(
     One step of the owner's network is timed on the device, with untrained weights where its own are not here. Nothing is
     fetched, and nothing is written.
     """
-    from amb import reckon
-    from amb.plugins import manager
-    from amb.reporters import reporter_of
+    from amb.execution import cost as reckon
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
 
     reporter = reporter_of(format_, manager().registry)
     fetches = reckon.fetches_of(plan)
@@ -66,8 +66,8 @@ def command(
 
 
 def _measured(plan: Plan, compute: Compute) -> Step:
-    from amb.models import outline_ref
-    from amb.reckon import measure_step
+    from amb.execution.cost import measure_step
+    from amb.models.references import outline_ref
 
     compute.apply()
     return measure_step(compute.place(outline_ref(plan.owner)), compute.device)

@@ -16,7 +16,7 @@ Examples:
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(format_: str) -> None:
     """List the installed plugins, their distributions and what they register."""
-    from amb.plugins import manager
+    from amb.plugin.manager import manager
 
     plugins = manager()
     registry = plugins.registry

@@ -36,8 +36,8 @@ def command(
     fpr: float, confidence: float, n_bits: int, tau: int, innocent: float | None, marked: float, format_: str
 ) -> None:
     """Say how many negatives and triggers a claim at a false positive rate needs."""
-    from amb.calibration import power
-    from amb.statistics import trial_fpr
+    from amb.evaluation.calibration import power
+    from amb.evaluation.statistics import trial_fpr
 
     rate = float(trial_fpr(n_bits, tau)) if innocent is None else innocent
     needs = power(fpr, confidence, rate, marked)
@@ -62,7 +62,7 @@ def command(
 
 def _triggers(n: int | None, k: int | None) -> str:
     if n is None:
-        from amb.calibration import MOST_TRIALS
+        from amb.evaluation.calibration import MOST_TRIALS
 
         return f"  triggers          –  not even {MOST_TRIALS:,} tell these two rates apart"
     return f"  triggers   {n:>8,}  independent ones, of which {k:,} have to be detected"

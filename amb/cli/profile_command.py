@@ -11,7 +11,7 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.compute import Compute
+    from amb.runtime.compute import Compute
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -44,10 +44,10 @@ def command(
     median), else the one of the largest jump if it is clear; where there is none, the output says so.
     """
     from amb.errors import BadParamsError
-    from amb.models import load_ref, require_refs
-    from amb.plugins import manager
-    from amb.profile import activation_profile, choose_block, draw_profile
-    from amb.store import check_writable
+    from amb.evaluation.activations import activation_profile, choose_block, draw_profile
+    from amb.execution.store import check_writable
+    from amb.models.references import load_ref, require_refs
+    from amb.plugin.manager import manager
 
     registry = manager().registry
     split = registry.suite(suite).split("owner")

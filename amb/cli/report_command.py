@@ -53,11 +53,11 @@ def command(
 
     A cell that several runs have judged is taken from the latest of them.
     """
-    from amb.collection import collect
-    from amb.component import finite
-    from amb.layouts import with_tables
-    from amb.plugins import manager
-    from amb.reporters import reporter_of
+    from amb.api.component import finite
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
+    from amb.report.layouts import with_tables
+    from amb.results.collect import collect
 
     reporter = reporter_of(format_, manager().registry)
     by = [name.strip() for name in group_by.split(",")] if group_by else []

@@ -12,11 +12,11 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.compute import Compute
-    from amb.engine import Run
-    from amb.plan import Plan
-    from amb.plugins import Manager
-    from amb.progress import Progress
+    from amb.execution.engine import Run
+    from amb.execution.planning import Plan
+    from amb.plugin.manager import Manager
+    from amb.runtime.compute import Compute
+    from amb.runtime.progress import Progress
 
 EPILOG = """
 \b
@@ -50,12 +50,12 @@ def command(
     Every positive suspect (what the attacks make of the marked model) stands beside the suite's negatives:
     independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
     """
-    from amb.document import document
-    from amb.layouts.run import with_run_tables
-    from amb.models import digest_ref, require_refs
-    from amb.plugins import manager
-    from amb.progress import make_progress
-    from amb.reporters import reporter_of
+    from amb.models.references import digest_ref, require_refs
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
+    from amb.report.layouts.run import with_run_tables
+    from amb.results.document import document
+    from amb.runtime.progress import make_progress
 
     plugins = manager()
     reporter = reporter_of(format_, plugins.registry)
@@ -72,10 +72,10 @@ def command(
 
 def execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
     """Every cell of a plan, one after the other in this process."""
-    from amb.document import run_facts, run_id
-    from amb.engine import Engine, Run
-    from amb.steps import Steps
-    from amb.store import Store, check_writable
+    from amb.execution.engine import Engine, Run
+    from amb.execution.steps import Steps
+    from amb.execution.store import Store, check_writable
+    from amb.results.document import run_facts, run_id
 
     check_writable(output)
     run = Run(run_id(plan), plan, output, run_facts(plugins.plugins))

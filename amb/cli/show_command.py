@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from amb.component import Component
-    from amb.plugins import Kind
+    from amb.api.component import Component
+    from amb.plugin.manager import Kind
 
 EPILOG = """
 \b
@@ -26,7 +26,7 @@ Examples:
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(name: str, format_: str) -> None:
     """Show what a component does, its source, parameters with defaults and bounds, and presets."""
-    from amb.plugins import manager, unknown_name
+    from amb.plugin.manager import manager, unknown_name
 
     registry = manager().registry
     found = [kind for kind in registry.kinds.values() if name in kind.names()]
@@ -59,7 +59,7 @@ def _page(kind: Kind[Any], name: str) -> dict[str, Any]:
 
 
 def _with_preset(cls: type[Component], preset: Any) -> list[dict[str, str]]:
-    from amb.component import parameter_rows, value_text
+    from amb.api.component import parameter_rows, value_text
 
     rows = parameter_rows(cls)
     for row in rows:
@@ -69,8 +69,8 @@ def _with_preset(cls: type[Component], preset: Any) -> list[dict[str, str]]:
 
 
 def _print(page: dict[str, Any]) -> None:
-    from amb.component import value_text
-    from amb.spec import Spec
+    from amb.api.component import value_text
+    from amb.api.spec import Spec
 
     heading = (
         f"{page['preset']}, a preset of the {page['kind']} {page['name']}"

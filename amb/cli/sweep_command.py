@@ -17,13 +17,13 @@ from amb.cli import options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from amb.compute import Compute
-    from amb.engine import Run
-    from amb.plan import Plan
-    from amb.progress import Progress
-    from amb.steps import Job, Outcome
-    from amb.store import Store
-    from amb.sweep import Sweep
+    from amb.execution.engine import Run
+    from amb.execution.planning import Plan
+    from amb.execution.steps import Job, Outcome
+    from amb.execution.store import Store
+    from amb.runtime.compute import Compute
+    from amb.runtime.progress import Progress
+    from amb.sweeps.definition import Sweep
 
 ASK_ABOVE = 10_000
 
@@ -85,15 +85,15 @@ def command(
     The whole file is checked before anything runs. Each embedding and each attacked model is made once, however many
     cells use it. At the end the means over seeds are printed; `amb report` gives other tables from the same results.
     """
-    from amb.collection import collect
-    from amb.layouts import with_tables
-    from amb.models import require_refs
-    from amb.plugins import manager
-    from amb.progress import make_progress
-    from amb.reporters import reporter_of
-    from amb.steps import Steps
-    from amb.store import check_writable
-    from amb.sweepfile import read_sweep
+    from amb.execution.steps import Steps
+    from amb.execution.store import check_writable
+    from amb.models.references import require_refs
+    from amb.plugin.manager import manager
+    from amb.report.formats import reporter_of
+    from amb.report.layouts import with_tables
+    from amb.results.collect import collect
+    from amb.runtime.progress import make_progress
+    from amb.sweeps.reader import read_sweep
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
@@ -133,9 +133,9 @@ def _execute(
     sweep: Sweep, plans: Sequence[Plan], output: Path, jobs: int, progress: Progress, n_cells: int
 ) -> list[Run]:
     """One run after the other; with several jobs their cells are computed ahead by workers."""
-    from amb.document import run_facts, run_id
-    from amb.engine import Engine, Run
-    from amb.plugins import manager
+    from amb.execution.engine import Engine, Run
+    from amb.plugin.manager import manager
+    from amb.results.document import run_facts, run_id
 
     runs = []
     n_embeddings = sum(len(plan.methods) for plan in plans)
@@ -153,9 +153,9 @@ def _doers(
     plans: Sequence[Plan], output: Path, jobs: int, progress: Progress, tally: _Tally
 ) -> Iterator[Callable[[int], Callable[[Job], Outcome]]]:
     """What computes the jobs of each plan: this process, or workers."""
-    from amb.progress import Silent
-    from amb.steps import Steps
-    from amb.workers import Workers
+    from amb.execution.steps import Steps
+    from amb.execution.workers import Workers
+    from amb.runtime.progress import Silent
 
     if jobs == 1:
         yield lambda index: tally.counting(plans[index], Steps(plans[index], _store(output, progress), progress).do)
@@ -191,7 +191,7 @@ class _Tally:
 
     def note(self, plan: Plan, job: Job, outcome: Outcome) -> None:
         """Count a cell; say one line of whatever was not in the store."""
-        from amb.steps import describe
+        from amb.execution.steps import describe
 
         if job.kind == "profile":
             return
@@ -221,9 +221,9 @@ def _came_of(job: Job, outcome: Outcome) -> str:
 
 def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:
     """Every plan with its size, and how much of it needs no computing."""
-    from amb.progress import Silent
-    from amb.steps import Job, Steps
-    from amb.store import Lookup
+    from amb.execution.steps import Job, Steps
+    from amb.execution.store import Lookup
+    from amb.runtime.progress import Silent
 
     n_stored = n_cells = 0
     for plan in plans:
@@ -238,6 +238,6 @@ def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:
 
 
 def _store(output: Path, progress: Progress) -> Store:
-    from amb.store import Store
+    from amb.execution.store import Store
 
     return Store(output / "store", progress.say)

@@ -13,7 +13,7 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.server import Server
+    from amb.tracking.server import Server
 
 PATIENCE = 120.0
 """Seconds that the server may take to start."""
@@ -47,9 +47,9 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
     Where MLFLOW_TRACKING_URI names a server, its addresses are printed and nothing is started.
     """
-    from amb.pages import connect, links
-    from amb.server import pick_port, serving
-    from amb.tracking import is_remote, tracking_uri
+    from amb.tracking.links import connect, links
+    from amb.tracking.observer import is_remote, tracking_uri
+    from amb.tracking.server import pick_port, serving
 
     client, experiment = connect(output_dir)
     uri = tracking_uri(output_dir)

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from amb.component import Component, parameter_rows
-from amb.context import Context
-from amb.protocols import ACCESS_LEVELS, Attack, Method, ModelLoader, Reporter, Suite
-from amb.records import Evidence, Key
-from amb.spec import parse_spec
-from amb.statistics import bit_error_rate, detection_rate, errors
+from amb.api.component import Component, parameter_rows
+from amb.api.context import Context
+from amb.api.interfaces import ACCESS_LEVELS, Attack, Method, ModelLoader, Reporter, Suite
+from amb.api.records import Evidence, Key
+from amb.api.spec import parse_spec
+from amb.api.vision import SuspectView, VisionModel
+from amb.evaluation.statistics import bit_error_rate, detection_rate, errors
 from amb.testing.toy import toy_context, toy_model
-from amb.vision import SuspectView, VisionModel
 
 
 class ComponentContract:
@@ -132,7 +132,7 @@ class AttackContract(ComponentContract):
     @pytest.fixture(autouse=True)
     def _toy_loader(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Toy models are built again from their cards, wherever the contract runs."""
-        from amb.plugins import manager
+        from amb.plugin.manager import manager
         from amb.testing.toy import ToyLoader
 
         monkeypatch.setitem(manager().registry.loaders.classes, "toy", ToyLoader)
@@ -181,8 +181,8 @@ class AttackContract(ComponentContract):
             torch.testing.assert_close(attacked.eval().features(images), model.eval().features(images))
 
     def test_the_attacked_model_survives_saving(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
-        from amb.checkpoint import load_model, save_model
-        from amb.models import build_model
+        from amb.models.checkpoint import load_model, save_model
+        from amb.models.references import build_model
 
         attacked = self.attacked(attack, model, tmp_path).eval()
         save_model(attacked, tmp_path / "attacked")
@@ -229,13 +229,13 @@ class SuiteContract(ComponentContract):
         self.check_component(suite)
 
     def test_refers_to_models_that_have_a_loader(self, suite: Suite) -> None:
-        from amb.plugins import manager
+        from amb.plugin.manager import manager
 
         for ref in (suite.owner(), *(each.ref for each in suite.independents())):
             manager().registry.loader(ref)
 
     def test_names_sibling_attacks_that_exist(self, suite: Suite) -> None:
-        from amb.plugins import manager
+        from amb.plugin.manager import manager
 
         for sibling in suite.siblings():
             manager().registry.attack_chain(sibling.attack)
@@ -283,7 +283,7 @@ class ModelLoaderContract(ComponentContract):
             assert features.shape == (2, model.facts().n_features)
 
     def test_architecture_builds_the_same_network(self, loader: ModelLoader) -> None:
-        from amb.models import build_model
+        from amb.models.references import build_model
 
         for name in loader.names():
             model = loader.load(name)

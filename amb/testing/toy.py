@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Final, cast
 import torch
 from torch import Tensor, nn
 
-from amb.context import Context
-from amb.data import Batch
+from amb.api.context import Context
+from amb.api.data import Batch
+from amb.api.interfaces import Access, Independent, Method, ModelLoader, Protected, Role, Sibling, Suite
+from amb.api.records import Embedding, Evidence, Key
+from amb.api.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
 from amb.errors import CheckpointError, UnknownNameError
-from amb.heads import HEADS
-from amb.protocols import Access, Independent, Method, ModelLoader, Protected, Role, Sibling, Suite
-from amb.records import Embedding, Evidence, Key
-from amb.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
+from amb.models.heads import HEADS
 
 SIZE: Final = 16
 ROLES: Final[tuple[Role, ...]] = ("owner", "attacker", "trigger", "test")
@@ -133,7 +133,7 @@ class ToySuite(Suite):
         return ToySplit(role)
 
     def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
-        from amb.fidelity import utility
+        from amb.evaluation.utility import utility
 
         return utility(model, ctx, n_probe=64, n_test=64)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.plugins import manager
+from amb.plugin.manager import manager
 from amb_advtra.method import AdvTra
 from amb_advtra.trajectories import move, size_gradient
 

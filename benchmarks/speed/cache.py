@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import amb
-from amb.plugins import manager
+from amb.plugin.manager import manager
 from amb_activemark.networks import Carrier, LaterBlocks, tap
 from amb_activemark.training import _cache, _choose_trained
 

@@ -20,12 +20,12 @@ import click
 import torch
 
 import amb
-from amb.compute import Compute, pick_device
-from amb.data import Batch
-from amb.measure import measure
-from amb.models import outline_ref
-from amb.profile import activation_profile
-from amb.progress import make_progress
+from amb.api.data import Batch
+from amb.evaluation.activations import activation_profile
+from amb.models.references import outline_ref
+from amb.runtime.compute import Compute, pick_device
+from amb.runtime.progress import make_progress
+from amb.runtime.timing import measure
 from amb_activemark.method import ActiveMark
 
 PLANTED: Final = {"open_clip/ViT-L-14/openai": 12, "hf/facebook/dinov2-large": 18}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import amb
-from amb.plugins import manager
+from amb.plugin.manager import manager
 from amb_ipguard.fingerprint import draw_starts, passes
 from amb_ipguard.method import IPGuard
 from amb_ipguard.search import Starts, search

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amb import tracking
-from amb.document import run_facts, run_id
-from amb.engine import Run
-from amb.pages import connect, links
-from amb.plan import Plan, make_plan
-from amb.plugins import Registry, manager
-from amb.records import CellResult, Verdict
-from amb.server import pick_port, serving
+from amb.api.records import CellResult, Verdict
+from amb.execution.engine import Run
+from amb.execution.planning import Plan, make_plan
+from amb.plugin.manager import Registry, manager
+from amb.results.document import run_facts, run_id
+from amb.tracking import observer as tracking
+from amb.tracking.links import connect, links
+from amb.tracking.server import pick_port, serving
 
 SWEEP = "made-up"
 CHROMIUM = "/usr/bin/chromium"

@@ -12,7 +12,7 @@ import amb
 if TYPE_CHECKING:
     import torch
 
-    from amb.vision import SuspectView, VisionModel
+    from amb.api.vision import SuspectView, VisionModel
 
 
 class ActiveMark(amb.Method):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import amb
-from amb.data import Split, endless
-from amb.descent import Descent
-from amb.profile import activation_profile, choose_block
+from amb.api.data import Split, endless
+from amb.evaluation.activations import activation_profile, choose_block
+from amb.training.accumulate import Descent
 from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, Outputs, tap
 from amb_activemark.reading import read_messages
 

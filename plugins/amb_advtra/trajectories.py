@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.room import Room
+from amb.runtime.batch_size import Room
 
 if TYPE_CHECKING:
     from amb_advtra.method import AdvTra

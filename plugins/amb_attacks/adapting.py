@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from torch import nn
 
 import amb
-from amb.quiet import hush_torchao
-from amb.tuning import Schedule, fit, new_head
+from amb.runtime.quiet import hush_torchao
+from amb.training.loop import Schedule, fit, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.lora import Lora

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import amb
-from amb.statistics import detection_rate, errors
+from amb.evaluation.statistics import detection_rate, errors
 
 
 class Part:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 import amb
-from amb.tuning import Schedule, fit, new_head
+from amb.training.loop import Schedule, fit, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.cut import CutRear

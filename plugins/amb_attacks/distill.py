@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 import amb
 
 if TYPE_CHECKING:
-    from amb.vision import VisionModel
+    from amb.api.vision import VisionModel
 
 Target = Literal["soft", "hard", "feature-mse", "feature-cosine", "token-mse", "token-cosine", "contrastive"]
 

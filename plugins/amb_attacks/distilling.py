@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
-from amb.data import in_order, shuffled
-from amb.descent import Descent
-from amb.heads import HEADS
-from amb.tuning import Schedule, tune
+from amb.api.data import in_order, shuffled
+from amb.models.heads import HEADS
+from amb.training.accumulate import Descent
+from amb.training.loop import Schedule, tune
 
 if TYPE_CHECKING:
     from amb_attacks.distill import Distill, Target

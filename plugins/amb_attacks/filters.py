@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.vision import VisionModel
+    from amb.api.vision import VisionModel
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 Sigma = Annotated[float, Field(ge=0, le=10)]

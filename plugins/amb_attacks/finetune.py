@@ -10,8 +10,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.tuning import Schedule
-    from amb.vision import VisionModel
+    from amb.api.vision import VisionModel
+    from amb.training.loop import Schedule
 
 
 class FineTune(amb.Attack):
@@ -73,14 +73,14 @@ class FineTune(amb.Attack):
         return amb.Work(trained=n) if self.layers == "all" else amb.Work(read=n)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb.tuning import tune
+        from amb.training.loop import tune
 
         ref = f"{model.ref}+{self.canonical()}"
         return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head)
 
     def plan(self) -> Schedule:
         """How long and how fast to train."""
-        from amb.tuning import Schedule
+        from amb.training.loop import Schedule
 
         return Schedule(
             self.schedule,

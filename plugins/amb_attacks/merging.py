@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import amb
-from amb.tuning import Schedule, tune
+from amb.training.loop import Schedule, tune
 
 if TYPE_CHECKING:
     from amb_attacks.merge import Merge

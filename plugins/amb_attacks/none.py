@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import amb
 
 if TYPE_CHECKING:
-    from amb.vision import VisionModel
+    from amb.api.vision import VisionModel
 
 
 class NoAttack(amb.Attack):

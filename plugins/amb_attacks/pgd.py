@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.tuning import Task
+from amb.training.loop import Task
 
 
 @dataclass(frozen=True)

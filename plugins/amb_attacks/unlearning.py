@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.data import endless
-from amb.descent import Descent
+from amb.api.data import endless
+from amb.training.accumulate import Descent
 from amb_attacks.claimant import claimant, method_of, rate, read, require_fit
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import amb
 if TYPE_CHECKING:
     import torch
 
-    from amb.vision import SuspectView, VisionModel
+    from amb.api.vision import SuspectView, VisionModel
 
 
 class IPGuard(amb.Method):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amb.room import Room
+from amb.runtime.batch_size import Room
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's usual ones
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import amb
-from amb.checkpoint import PICKLE, refuse_unsound
+from amb.models.checkpoint import PICKLE, refuse_unsound
 
 
 class FileLoader(amb.ModelLoader):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 import amb
-from amb.quiet import hush_torchao
-from amb.vision import Backbone
+from amb.api.vision import Backbone
+from amb.runtime.quiet import hush_torchao
 
 hush_torchao()  # transformers imports it where it is there, when a class is first asked for
 

@@ -10,7 +10,7 @@ import amb
 from amb_models import catalogue, hub, known
 
 if TYPE_CHECKING:
-    from amb.protocols import Fetch
+    from amb.api.interfaces import Fetch
 
 PLAIN_OPTIONS: Final = frozenset(
     [

@@ -17,8 +17,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 import amb
-from amb.checkpoint import refuse_misfit
-from amb.vision import Backbone
+from amb.api.vision import Backbone
+from amb.models.checkpoint import refuse_misfit
 
 _UNKNOWN_MEAN = (0.5, 0.5, 0.5)
 

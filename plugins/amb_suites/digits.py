@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amb.data import Batch
+from amb.api.data import Batch
 
 SIZE: Final = 32
 N_CLASSES: Final = 10

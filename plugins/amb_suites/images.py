@@ -1,4 +1,4 @@
-"""Images of data sets on disk: who gets which, whether they are in order, and their pixels as an `amb.data.Split`."""
+"""Images of data sets on disk: who gets which, whether they are in order, and their pixels as an `amb.api.data.Split`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
-from amb.data import Batch
+from amb.api.data import Batch
 from amb_suites.datasets import DataError, Index, Item
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -57,7 +57,7 @@ class Share:
 
 
 class ImageSplit:
-    """The images of one role as an `amb.data.Split`; read when they are asked for, nothing is kept."""
+    """The images of one role as an `amb.api.data.Split`; read when they are asked for, nothing is kept."""
 
     def __init__(self, share: Share, size: int) -> None:
         self.share, self.size = share, size

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import Field, field_validator
 
 import amb
-from amb.places import data_root
-from amb.protocols import Fetch
+from amb.api.interfaces import Fetch
+from amb.runtime.paths import data_root
 from amb_suites.datasets import DataSet, Empty, Index, Item
 
 if TYPE_CHECKING:
-    from amb.data import Split
-    from amb.vision import VisionModel
+    from amb.api.data import Split
+    from amb.api.vision import VisionModel
     from amb_suites.images import Share
 
 UNKNOWN: Final = "other"
@@ -109,7 +109,7 @@ class RealSuite(amb.Suite):
         return amb.Work(read=self.n_probe + self.n_test)
 
     def utility(self, model: VisionModel, ctx: amb.Context) -> Mapping[str, float]:
-        from amb.fidelity import utility
+        from amb.evaluation.utility import utility
 
         return utility(model, ctx, self.n_probe, self.n_test)
 

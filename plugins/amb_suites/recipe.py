@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.segmentation import mean_iou
 
 import amb
-from amb.heads import ClassificationHead, SegmentationHead
+from amb.models.heads import ClassificationHead, SegmentationHead
 from amb_suites.digits import N_CLASSES, compose
 from amb_suites.tiny import WEIGHTS
 

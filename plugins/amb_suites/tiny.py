@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import amb
 
 if TYPE_CHECKING:
-    from amb.data import Split
-    from amb.vision import VisionModel
+    from amb.api.data import Split
+    from amb.api.vision import VisionModel
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 INDEPENDENTS: Final = {
@@ -76,7 +76,7 @@ class TinySuite(amb.Suite):
         return amb.Work(read=2048)
 
     def utility(self, model: VisionModel, ctx: amb.Context) -> Mapping[str, float]:
-        from amb.fidelity import utility
+        from amb.evaluation.utility import utility
 
         return utility(model, ctx)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.vision import SuspectView, VisionModel
+    from amb.api.vision import SuspectView, VisionModel
 
 
 class Nearest(amb.Method):

@@ -1,0 +1,323 @@
+"""What a plugin writes: a Method, an Attack, a Suite, a ModelLoader or a Reporter. Declare light, work heavy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, get_args
+
+from amb.api.component import Component
+
+if TYPE_CHECKING:
+    import torch
+
+    from amb.api.context import Context
+    from amb.api.data import Split
+    from amb.api.records import Embedding, Evidence, Key, ModelFacts
+    from amb.api.vision import SuspectView, VisionModel
+
+Access = Literal["labels", "logits", "features", "weights"]
+"""What a method may ask of a suspect, from the strictest black box to the white box."""
+ACCESS_LEVELS: Final[tuple[Access, ...]] = get_args(Access)
+
+Role = Literal["owner", "attacker", "trigger", "test"]
+"""The splits of a suite: the owner's data, the attacker's, the images a key is read on, the judge's."""
+
+Knows = Literal["model", "method", "key"]
+"""What an attacker has beside his own images: the model alone, the method that marked it, or the owner's key too."""
+
+Protected = Literal["encoder", "classifier"]
+"""What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
+
+
+class Fetch(NamedTuple):
+    """Something that has to lie on this machine before a run can begin: weights of a model, a data set."""
+
+    what: str
+    """What it is, such as `weights of timm/vit_base_patch16_224.mae`."""
+    source: str
+    """Where it comes from: a repository and file, an address, a command."""
+    size: int | None
+    """Bytes, where that is known."""
+    cached: bool
+    """Whether it is here already."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many images a piece of work passes through a whole model: what `amb plan` reckons time with.
+
+    A part of a model counts as that part of an image.
+    """
+
+    read: float = 0.0
+    """Forward alone."""
+    trained: float = 0.0
+    """Forward and backward."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.read + other.read, self.trained + other.trained)
+
+    def times(self, n: float) -> Work:
+        """The same `n` times."""
+        return Work(n * self.read, n * self.trained)
+
+
+class Method(Component, ABC):
+    """An ownership-verification method: a watermark changes the model it protects, a fingerprint does not.
+
+    Methods measure; `amb.evaluation.statistics` decides.
+    """
+
+    kind: ClassVar[str] = "method"
+    access: ClassVar[Access]
+    """What `extract` needs of a suspect; the view it gets refuses more."""
+    protects: ClassVar[Protected] = "encoder"
+    """`classifier`: a model without a head for the suite's classes gets one from `Suite.classifier` first."""
+
+    @property
+    @abstractmethod
+    def default_tau(self) -> int:
+        """Most wrong symbols with which a trial counts as detected, unless the user says otherwise."""
+
+    def skip(self, facts: ModelFacts, key: Key | None = None) -> str | None:
+        """Why this method does not apply to such a model, as owner or (with a key) as suspect; None where it does."""
+        return None
+
+    @abstractmethod
+    def embed(self, owner: VisionModel, ctx: Context) -> Embedding:
+        """Make the key, and the mark where there is one. Leaves `owner` unchanged."""
+
+    @abstractmethod
+    def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
+        """Read the key on a suspect. Leaves the suspect as it was."""
+
+    def work(self, facts: ModelFacts) -> Work | None:
+        """What `embed` costs on such a model; None where the search alone knows."""
+        return None
+
+    def query_work(self) -> Work:
+        """What `extract` costs on a suspect."""
+        return Work()
+
+    # What adaptive attacks and forgeries need to know of a method. Both verbs are optional.
+
+    forgeries: ClassVar[Mapping[str, str]] = {}
+    """What a dishonest claimant can make up so that an innocent model verifies, each with a sentence on how."""
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: Context) -> Key:
+        """A key, made up after the fact, that reads on `model` as it is. `what` is one of `forgeries`.
+
+        `budget` bounds the work: training steps, or tries for each trial, as the sentence in `forgeries` says.
+        The claimant's images are the owner and trigger splits of `ctx`; `ctx.key` is the honest key where he has one.
+        """
+        raise NotImplementedError
+
+    unlearnable: ClassVar[bool] = False
+    """Whether `agreement` is implemented."""
+
+    def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> torch.Tensor:
+        """How well the key reads on a model, differentiable in the model's weights; a scalar that falls as it reads worse.
+
+        The mean log-likelihood of a symbol, each floored at chance, over `n` inputs of the key, drawn with `drawn`.
+        What an attacker minimises who trains against the key.
+        """
+        raise NotImplementedError
+
+
+class Attack(Component, ABC):
+    """Something that a thief does to a model, or that befalls it."""
+
+    kind: ClassVar[str] = "attack"
+    strength_parameter: ClassVar[str | None] = None
+    """The parameter whose 0 leaves the model's features as they were, where there is one."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules of optional packages that it imports; they come with the extra `attacks`."""
+
+    @property
+    def knows(self) -> Knows:
+        """What the attacker has: `method` puts `ctx.method` there, `key` puts `ctx.key` there as well."""
+        return "model"
+
+    def skip(self, model: VisionModel) -> str | None:
+        """Why this attack does not apply to such a model; None where it does."""
+        return None
+
+    def skip_method(self, method: Method) -> str | None:
+        """Why this attack does not apply to what such a method protects; None where it does."""
+        return None
+
+    def work(self, method: Method, facts: ModelFacts) -> Work | None:
+        """What `apply` costs; override it where images pass through the model. None where that is not known beforehand."""
+        return Work()
+
+    def outline(self, model: VisionModel) -> VisionModel | None:
+        """An untrained model of the form that `apply` returns, where that is another; None where the form stays.
+
+        So that a method which could not read the result says so before a student is trained for it.
+        """
+        return None
+
+    @abstractmethod
+    def apply(self, model: VisionModel, ctx: Context) -> VisionModel:
+        """Return the attacked model; never change `model` itself."""
+
+
+class Forgery(Attack):
+    """An attack on the verification, not on the model: a key made up so that an innocent model verifies.
+
+    It stands at the end of a chain. Its suspects are the suite's innocent models, and a claim on one is a false claim.
+    """
+
+    @property
+    def knows(self) -> Knows:
+        """The method, whose keys it forges."""
+        return "method"
+
+    def apply(self, model: VisionModel, ctx: Context) -> VisionModel:
+        """The model stays as it is."""
+        return model.copy()
+
+    @abstractmethod
+    def forge(self, model: VisionModel, ctx: Context) -> Key:
+        """The forged key. Leaves `model` as it is; the method is `ctx.method`."""
+
+
+class Edit(Component, ABC):
+    """A change of a network's structure that its card carries, so that the network can be built again.
+
+    `amb.edited(model, edit)` applies it to a copy and writes it down; `build_model` replays it on the untrained network.
+    A card may come from a stranger: declare parameters with bounds, and nothing that names a file or an address.
+    """
+
+    kind: ClassVar[str] = "edit"
+
+    @abstractmethod
+    def apply(self, model: VisionModel) -> None:
+        """Change the model in place: its backbone, filters or answers, never its heads. Needs no data, draws nothing."""
+
+
+@dataclass(frozen=True)
+class Independent:
+    """An innocent model that has nothing to do with the owner's."""
+
+    ref: str
+    group: str
+    """Class of negatives: `random-init`, `other-family`, `registers`, `other-seed`, `other-data`, ... (docs/concepts)."""
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A negative that comes from the owner's own model before it was marked."""
+
+    name: str
+    attack: str
+    """Spec of what was done to the unmarked model; `none` for the model itself."""
+    group: str = "sibling"
+    """Class of negatives: `unmarked`, `unmarked-finetuned`, `unmarked-pruned`, `unmarked-distilled`, `other-key`."""
+    ref: str | None = None
+    """Reference of a model that was made of the unmarked one beforehand; None for the unmarked model itself."""
+
+
+class Suite(Component, ABC):
+    """Owner model, data, innocent models and the measure of utility: all that a method is judged on."""
+
+    kind: ClassVar[str] = "suite"
+
+    @abstractmethod
+    def owner(self) -> str:
+        """Reference of the model to protect, such as `tiny/owner`."""
+
+    @abstractmethod
+    def independents(self) -> Sequence[Independent]:
+        """Models that have nothing to do with the owner's, each with its class."""
+
+    @abstractmethod
+    def siblings(self) -> Sequence[Sibling]:
+        """Negatives that come from the same unmarked source: the hardest to tell apart."""
+
+    @property
+    def tolerance(self) -> float:
+        """Share of its utility that an attacked model may lose; one that lost more counts as destroyed."""
+        return 0.1
+
+    def perturbations(self) -> Sequence[str]:
+        """Specs of cheap attacks that make further negatives of the innocent models, `{}` standing for a number."""
+        return ()
+
+    @abstractmethod
+    def split(self, role: Role) -> Split:
+        """The images of one role; no source image serves two roles."""
+
+    def data_facts(self) -> Mapping[str, Any] | None:
+        """What of a data set on disk serves each role, for the results: counts and digests, no contents."""
+        return None
+
+    def definition(self) -> dict[str, Any]:
+        """Everything that determines what the suite is, the data that serves each role included."""
+        facts = self.data_facts()
+        return super().definition() | ({"data": dict(facts)} if facts is not None else {})
+
+    def fetches(self) -> Sequence[Fetch]:
+        """The data that it needs, for `amb plan`; its models speak for themselves."""
+        return ()
+
+    def utility_work(self) -> Work:
+        """What `utility` costs on a model."""
+        return Work()
+
+    @abstractmethod
+    def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
+        """How well a model does its job, each figure in 0..1, more is better."""
+
+    def classifier(self, model: VisionModel, ctx: Context) -> VisionModel:
+        """The model with a head for this suite's classes, trained together on the owner's images; a new model."""
+        from amb.training.loop import Schedule, tune
+
+        return tune(model, ctx.split("owner"), "classification", Schedule("cosine", epochs=5), ctx)
+
+
+class ModelLoader(Component, ABC):
+    """Makes models of one library from references `<name>/<rest>`."""
+
+    kind: ClassVar[str] = "model loader"
+
+    def names(self) -> Sequence[str]:
+        """References that can be listed, without the prefix; may be empty where there are too many."""
+        return ()
+
+    @abstractmethod
+    def load(self, rest: str) -> VisionModel:
+        """The trained model that `<name>/<rest>` refers to. Raises UnknownNameError, CheckpointError, MissingError."""
+
+    @abstractmethod
+    def build(self, architecture: Mapping[str, Any]) -> VisionModel:
+        """The same network, untrained and without heads, from the JSON in `VisionModel.architecture`.
+
+        The JSON may come from a stranger: refuse whatever is not a known architecture with plain options.
+        """
+
+    def fetches(self, rest: str) -> Sequence[Fetch]:
+        """What `load(rest)` needs of the hub, for `amb plan`; found without importing the model's library."""
+        return ()
+
+    def outline(self, rest: str) -> VisionModel:
+        """The network of `load(rest)` with any weights, fetching nothing: what `amb plan` measures. Raises MissingError."""
+        return self.load(rest)
+
+    def digest(self, rest: str) -> str:
+        """`load(rest).digest()`; override where it is known without loading the model."""
+        return self.load(rest).digest()
+
+
+class Reporter(ABC):
+    """Renders a document: its `tables` are laid out already, its `cells` are all there is to know (docs/schema.md)."""
+
+    name: ClassVar[str]
+    whole: ClassVar[bool] = False
+    """Whether `amb report` without a layout hands over the document without tables, for it chooses its own."""
+
+    @abstractmethod
+    def render(self, document: Mapping[str, Any]) -> str:
+        """The text to print on standard output; `amb.report.tables.tables_of(document)` gives the tables."""

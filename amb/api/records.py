@@ -1,0 +1,231 @@
+"""The values that flow through a run: keys, embeddings, evidence, verdicts, cells and their results. All frozen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from amb.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from amb.api.interfaces import Access
+    from amb.api.vision import VisionModel
+
+Kind = Literal["positive", "negative", "forged"]
+"""`forged`: an innocent model read with a key that was made up for it."""
+Status = Literal["ok", "skipped", "failed"]
+
+
+class ModelFacts(NamedTuple):
+    """The sizes of a model, by which a method says whether it applies."""
+
+    ref: str
+    n_blocks: int
+    """Transformer blocks; 0 where the network cannot be cut."""
+    n_tokens: int
+    """CLS, where there is one, and patches; registers are not counted."""
+    dim: int
+    """Width of a token."""
+    n_features: int
+    """Length of the output embedding."""
+    n_classes: int | None
+    """Classes of its classification head; None where it has none."""
+    answers: Access = "weights"
+    """The most that a verifier is told of it."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """The owner's secret: all that is needed to read the mark on a suspect. Never logged, tracked or reported."""
+
+    method: str
+    """Canonical spec of the method that made it."""
+    owner: str
+    """Digest of the owner model's weights."""
+    tensors: Mapping[str, np.ndarray] = field(repr=False)
+    """Arrays by name: trigger images, messages, network weights."""
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Small JSON values, such as the block and the sizes of the networks."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything in the key: identifies it without revealing it."""
+        import hashlib
+
+        digest = hashlib.sha256(json.dumps([self.method, self.owner, self.facts], sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            array = self.tensors[name]
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()[:32]
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file that only its owner can read (mode 600)."""
+        import os
+
+        import numpy as np
+        from safetensors.numpy import save
+
+        header = {"method": self.method, "owner": self.owner, "facts": json.dumps(self.facts)}
+        data = save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}, header)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+
+    @classmethod
+    def load(cls, path: Path) -> Key:
+        """Read a key; raises StoreError where the file is not one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return cls(header["method"], header["owner"], tensors, json.loads(header["facts"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise StoreError(f"{path} is not a key file ({error}). Embed again to make a new one.") from None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What `Method.embed` returns."""
+
+    model: VisionModel
+    """The model to deploy: marked by a watermark, as it came from a fingerprint."""
+    key: Key
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is worth reporting of the embedding, as JSON: steps, losses, trigger success. Nothing secret."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method measured on one suspect: the symbols it expected and the symbols it observed."""
+
+    expected: np.ndarray  # (trials, symbols) int
+    observed: np.ndarray  # (trials, symbols) int
+    alphabet: int = 2
+    """How many values a symbol can take: 2 for bits, the number of classes for labels."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.expected.ndim != 2 or self.expected.shape != self.observed.shape or 0 in self.expected.shape:
+            raise ValueError(
+                f"Evidence needs two equal, non-empty (trials, symbols) arrays, "
+                f"got {self.expected.shape} and {self.observed.shape}."
+            )
+
+    def save(self, path: Path) -> None:
+        """Write an npz without pickled parts."""
+        import numpy as np
+
+        facts = np.frombuffer(json.dumps(self.facts).encode(), dtype=np.uint8)
+        np.savez_compressed(
+            path, expected=self.expected, observed=self.observed, alphabet=np.int64(self.alphabet), facts=facts
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Evidence:
+        """Read an npz; nothing is ever unpickled."""
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as file:
+            facts = json.loads(file["facts"].tobytes())
+            return cls(file["expected"], file["observed"], int(file["alphabet"]), facts)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `amb.evaluation.statistics.decide` concludes from a suspect's evidence."""
+
+    owned: bool
+    """The paper's rule: the detection rate exceeds `bound`."""
+    bound: float
+    """Largest detection rate that innocent models reach with probability above alpha (eq. 13)."""
+    trial_fpr: float
+    """P[rho <= tau] of one trial where symbols are fair draws (eq. 6)."""
+    detection_rate: float
+    """R(tau), share of trials with at most tau wrong symbols (eq. 5)."""
+    interval: tuple[float, float]
+    """Two-sided 95 % Clopper-Pearson interval of the detection rate."""
+    curve: tuple[float, ...]
+    """R(tau) for tau = 0 ... number of symbols."""
+    bit_error_rate: float
+    """Share of wrong symbols over all trials."""
+    tau: int
+    alpha: float
+    p_values: Mapping[str, float]
+    """`binomial`, `permutation`, `calibrated`: three nulls, see `amb.evaluation.statistics`."""
+    margin: float | None
+    """R less the highest R among the negatives; None where there are none."""
+    n_trials: int
+    n_negatives: int
+    """Negatives that the bound, the margin and the calibrated p-value rest on."""
+    fpr_supported: float
+    """Smallest model-level false positive rate that so many negatives can support, 1 / (n + 1)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of a run: a method, read on one suspect."""
+
+    method: str
+    attack: str
+    """Canonical spec of what made the suspect from its source; `none` where nothing did."""
+    suspect: str
+    kind: Kind
+    sibling: bool
+    """A negative that comes from the owner's own, unmarked model."""
+    seed: int
+    source: str = ""
+    """Reference of the model that the suspect was made from, or `embedded`; suspects of one source are not independent."""
+    group: str = ""
+    """Class of a negative, or the families of attacks that made a positive."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell and what came of it."""
+
+    cell: Cell
+    status: Status
+    cached: bool = False
+    reason: str = ""
+    """Why a cell was skipped or failed."""
+    verdict: Verdict | None = None
+    utility: Mapping[str, float] = field(default_factory=dict)
+    utility_lost: float | None = None
+    """Share of the protected model's utility that a positive suspect has lost."""
+    destroyed: bool = False
+    """It lost more than the suite tolerates, so it counts neither for nor against robustness."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What the attacks report of their work, by attack."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """`embed`, `attack`, `extract`, as measured when they were computed."""
+    peak_memory_mib: float | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    evidence: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as documented in docs/schema.md."""
+        verdict = asdict(self.verdict) if self.verdict else dict.fromkeys(_VERDICT_FIELDS)
+        return {
+            **asdict(self.cell),
+            "status": self.status,
+            "cached": self.cached,
+            "reason": self.reason,
+            **verdict,
+            "utility": dict(self.utility),
+            "utility_lost": self.utility_lost,
+            "destroyed": self.destroyed,
+            "report": dict(self.report),
+            "seconds": dict(self.seconds),
+            "peak_memory_mib": self.peak_memory_mib,
+            "digests": dict(self.digests),
+        }
+
+
+_VERDICT_FIELDS = tuple(Verdict.__dataclass_fields__)

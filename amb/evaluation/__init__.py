@@ -1,0 +1,1 @@
+"""Every figure and every verdict: statistics, calibration, utility and similarity, activations."""

@@ -1,0 +1,369 @@
+"""From evidence to a verdict: rates, thresholds, tests, intervals and bounds. Pure functions.
+
+Equation numbers are those of the ActiveMark paper (arXiv 2510.04966). A *trial* is one trigger; its *symbols* are
+the bits or labels read on it; *rho* is how many of them are wrong; a trial is *detected* where rho <= tau.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from amb.api.records import Evidence, Verdict
+
+Rule = Literal["<=", "<"]
+"""`<=`: detected with at most tau errors (eq. 4, 5). `<`: with fewer than tau, as the paper writes in eq. 6."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Interval(NamedTuple):
+    """A confidence interval of a probability."""
+
+    low: float
+    high: float
+
+
+# What was measured
+
+
+def errors(evidence: Evidence) -> Ints:
+    """Rho of each trial: its wrong symbols, (trials,) in 0..symbols (eq. 3)."""
+    return np.asarray((evidence.expected != evidence.observed).sum(axis=1), dtype=np.int64)
+
+
+def bit_error_rate(evidence: Evidence) -> float:
+    """Share of wrong symbols over all trials, in 0..1."""
+    return float((evidence.expected != evidence.observed).mean())
+
+
+def detection_rate(rho: ArrayLike, tau: int, rule: Rule = "<=") -> float:
+    """R(tau): share of trials detected (eq. 5)."""
+    rho = np.asarray(rho)
+    return float((rho <= tau).mean() if rule == "<=" else (rho < tau).mean())
+
+
+def detection_curve(rho: ArrayLike, n_symbols: int) -> Floats:
+    """R(tau) for tau = 0 ... n_symbols, (n_symbols + 1,): the paper's Fig. 3."""
+    counts = np.bincount(np.asarray(rho), minlength=n_symbols + 1)
+    return np.asarray(counts.cumsum() / counts.sum(), dtype=np.float64)
+
+
+# The null of coin flips
+
+
+def trial_fpr(n_symbols: int, tau: int, agreement: ArrayLike = 0.5, rule: Rule = "<=") -> Floats:
+    """P[rho <= tau] where each symbol agrees with probability `agreement`, by chance (eq. 6).
+
+    rho is binomial(n_symbols, 1 - agreement); `agreement` may be an array, one entry a trial.
+    """
+    from scipy.stats import binom
+
+    most = tau if rule == "<=" else tau - 1
+    return np.asarray(binom.cdf(most, n_symbols, 1 - np.asarray(agreement, dtype=np.float64)))
+
+
+def tau_for_fpr(n_symbols: int, epsilon: float, agreement: float = 0.5, rule: Rule = "<=") -> int | None:
+    """Largest tau with `trial_fpr` <= epsilon (eq. 7); None where not even tau = 0 achieves it."""
+    taus = range(n_symbols + 1)
+    allowed = [tau for tau in taus if trial_fpr(n_symbols, tau, agreement, rule) <= epsilon]
+    return allowed[-1] if allowed else None
+
+
+def binomial_p(n_detected: int, n_trials: int, rate: float) -> float:
+    """P[at least n_detected of n_trials detected] where each is, independently, with probability `rate`."""
+    from scipy.stats import binom
+
+    return float(binom.sf(n_detected - 1, n_trials, rate))
+
+
+def poisson_binomial_p(n_detected: int, rates: ArrayLike) -> float:
+    """P[at least n_detected detected] where trial i is detected with probability rates[i] (eq. 12)."""
+    return float(_poisson_binomial_sf(np.asarray(rates, dtype=np.float64))[n_detected])
+
+
+# Does any message get through?
+
+
+def permutation_p(evidence: Evidence, n_permutations: int = 9999, seed: int = 0) -> float:
+    """One-sided p-value that a trial's symbols agree with its own message more than with another trial's.
+
+    The statistic is the total agreement; the null permutes messages across trials (Phipson and Smyth 2010, with
+    the observed order counted in, so p is never 0). Where all trials share one message it is 1: nothing to tell
+    apart.
+    """
+    expected, observed = evidence.expected, evidence.observed
+    agreement = _agreement_matrix(expected, observed, evidence.alphabet)
+    n = len(expected)
+    generator = np.random.default_rng(seed)
+    rows = np.arange(n)
+    at_least = sum(
+        agreement[rows, generator.permutation(n)].sum() >= np.trace(agreement) for _ in range(n_permutations)
+    )
+    return float((1 + at_least) / (1 + n_permutations))
+
+
+def calibrated_p(rate: float, negative_rates: Sequence[float]) -> float:
+    """Conformal p-value: rank of a detection rate among those of negatives, (1 + #{>= rate}) / (n + 1).
+
+    Valid where the suspect, under the null, is exchangeable with the negatives; never below 1 / (n + 1).
+    """
+    return (1 + sum(negative >= rate for negative in negative_rates)) / (len(negative_rates) + 1)
+
+
+# Intervals and the bounds of the paper
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Exact two-sided interval of a proportion."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def clopper_pearson_upper(successes: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
+    """One-sided upper limit that holds with probability at least 1 - alpha (eq. 11)."""
+    from scipy.stats import beta
+
+    successes, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    limit = beta.ppf(1 - alpha, successes + 1, np.maximum(n - successes, 1e-12))
+    return np.where(successes >= n, 1.0, limit)
+
+
+def clopper_pearson_lower(successes: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
+    """One-sided lower limit that holds with probability at least 1 - alpha (eq. 11)."""
+    successes, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    return 1 - clopper_pearson_upper(n - successes, n, alpha)
+
+
+class BitAgreement(NamedTuple):
+    """How often the symbols of each trigger agree over a set of models (eq. 9, 10)."""
+
+    successes: Ints  # (trials,)
+    n: int
+    """Symbols counted for each trigger: models x symbols."""
+
+
+def bit_agreement(models: Sequence[Evidence]) -> BitAgreement:
+    """Count agreeing symbols per trigger over models read with the same key (eq. 10)."""
+    agreeing = sum((model.expected == model.observed).sum(axis=1) for model in models)
+    return BitAgreement(np.asarray(agreeing, dtype=np.int64), len(models) * models[0].expected.shape[1])
+
+
+def false_detection_bound(negatives: Sequence[Evidence], tau: int, alpha: float) -> float:
+    """Delta such that an independent model has R > Delta with probability at most alpha (eq. 13).
+
+    Each trigger's agreement r is replaced by its upper Clopper-Pearson limit over the negatives (eq. 11), at level
+    alpha / trials so that all limits hold at once with probability 1 - alpha; the number of detected trials is then
+    Poisson-binomial (eq. 12). With no negatives nothing is known and the bound is 1.
+    """
+    if not negatives:
+        return 1.0
+    agreement = bit_agreement(negatives)
+    n_trials, n_symbols = negatives[0].expected.shape
+    limits = clopper_pearson_upper(agreement.successes, agreement.n, alpha / n_trials)
+    tail = _poisson_binomial_sf(trial_fpr(n_symbols, tau, limits))  # P[detected >= k], k = 0 ... trials + 1
+    return float((np.argmax(tail <= alpha) - 1) / n_trials)
+
+
+def misdetection_bound(positives: Sequence[Evidence], tau: int, alpha: float) -> float:
+    """Delta such that a functional copy has R < Delta with probability at most alpha (eq. 14).
+
+    As `false_detection_bound`, with lower limits over positive suspects. With none the bound is 0.
+    """
+    if not positives:
+        return 0.0
+    agreement = bit_agreement(positives)
+    n_trials, n_symbols = positives[0].expected.shape
+    limits = clopper_pearson_lower(agreement.successes, agreement.n, alpha / n_trials)
+    below = 1 - _poisson_binomial_sf(trial_fpr(n_symbols, tau, limits))  # P[detected < k], k = 0 ... trials + 1
+    return float(np.flatnonzero(below <= alpha)[-1] / n_trials)
+
+
+def supported_fpr(n_negatives: int) -> float:
+    """Smallest model-level false positive rate that n negatives can support, 1 / (n + 1)."""
+    return 1 / (n_negatives + 1)
+
+
+def fpr_upper_limit(n_false: int, n_negatives: int, alpha: float = 0.05) -> float:
+    """Upper limit of the model-level false positive rate: about 3 / n for none of n at 95 %."""
+    return float(clopper_pearson_upper(n_false, n_negatives, alpha)) if n_negatives else 1.0
+
+
+# Over seeds, and over suspects
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % interval, and how many draws it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def rate_over_seeds(detected: Sequence[float], trials: Sequence[int], confidence: float = 0.95) -> Estimate:
+    """Mean of a rate over seeds: the interval of Korn and Graubard (1998) with a seed as the cluster.
+
+    Clopper-Pearson at an effective number of trials: as many as would give the variance that is seen between seeds,
+    less the loss of a t-distribution with seeds - 1 degrees of freedom, and never more than there are. Where the
+    seeds agree exactly, and with one seed, it is Clopper-Pearson over all trials.
+    """
+    from scipy.stats import beta, t
+
+    hits, sizes = np.asarray(detected, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    n, n_seeds = float(sizes.sum()), len(hits)
+    rate = float(hits.sum() / n)
+    if n_seeds > 1:
+        residuals = hits - rate * sizes  # linearised variance of a ratio (Cochran 1977, eq. 6.13)
+        variance = n_seeds / (n_seeds - 1) * float(residuals @ residuals) / n**2
+        if variance > 0:
+            tail = (1 + confidence) / 2
+            n = min(n, rate * (1 - rate) / variance * float((t.ppf(tail, n - 1) / t.ppf(tail, n_seeds - 1)) ** 2))
+    alpha, hit = 1 - confidence, rate * n
+    low = float(beta.ppf(alpha / 2, hit, n - hit + 1)) if hit > 0 else 0.0
+    high = float(beta.ppf(1 - alpha / 2, hit + 1, n - hit)) if hit < n else 1.0
+    return Estimate(rate, low, high, n_seeds)
+
+
+def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean with Student's t interval; with one value there is no interval and the ends are NaN."""
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=np.float64)
+    n, mean = len(array), float(array.mean())
+    if n == 1:
+        return Estimate(mean, float("nan"), float("nan"), 1)
+    half = float(t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / n**0.5)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def auc(positives: Sequence[float], negatives: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """P[a positive's rate exceeds a negative's], ties counted half: the area under the ROC curve over suspects.
+
+    Interval: Newcombe (2006), Statistics in Medicine 25, 559-573, method 5. It solves |area - theta| = z se(theta)
+    with Hanley and McNeil's variance, and stays honest where the suspects separate perfectly.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    above = np.subtract.outer(np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64))
+    area = float(((above > 0) + 0.5 * (above == 0)).mean())
+    m, n = above.shape
+    z = float(norm.ppf((1 + confidence) / 2))
+
+    def excess(theta: float) -> float:
+        mean_size = (m + n) / 2 - 1
+        variance = theta * (1 - theta) / (m * n) * (1 + mean_size * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+        return float((area - theta) ** 2 - z**2 * variance)
+
+    hair = 1e-12  # the area itself solves the equation where it is 0 or 1
+    low = brentq(excess, 0.0, area - hair) if area > 0 else 0.0
+    high = brentq(excess, area + hair, 1.0) if area < 1 else 1.0
+    return Estimate(area, low, high, m + n)
+
+
+def tpr_at_fpr(positives: Sequence[float], negatives: Sequence[float], fpr: float) -> Estimate | None:
+    """Share of positive suspects that are told from the negatives at a false positive rate of at most `fpr`.
+
+    A positive counts where its calibrated p-value is at most `fpr`: the threshold comes from the negatives alone
+    and is judged on none of them. None where so few negatives cannot support such a rate. Interval: Clopper-Pearson
+    over the positive suspects.
+    """
+    if fpr < supported_fpr(len(negatives)):
+        return None
+    found = sum(calibrated_p(rate, negatives) <= fpr for rate in positives)
+    return Estimate(found / len(positives), *clopper_pearson(found, len(positives)), len(positives))
+
+
+def aruc(
+    positives: Sequence[float], negatives: Sequence[float], confidence: float = 0.95, n_resamples: int = 2000
+) -> Estimate:
+    """Area under min(robustness, uniqueness) as the threshold goes from 0 to 1 (IPGuard, section 5.1).
+
+    Robustness is the share of positives with a rate of at least the threshold, uniqueness the share of negatives
+    below it. The integral is exact. Interval: percentile bootstrap over suspects, positives and negatives apart.
+    """
+    drawn = np.random.default_rng(0)
+    p, n = np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64)
+    areas = [_aruc(drawn.choice(p, len(p)), drawn.choice(n, len(n))) for _ in range(n_resamples)]
+    low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(_aruc(p, n), float(low), float(high), len(p) + len(n))
+
+
+def _aruc(positives: Floats, negatives: Floats) -> float:
+    """Between two neighbouring rates both shares are constant, so the area is a sum of rectangles."""
+    edges = np.unique(np.concatenate([[0.0, 1.0], positives, negatives]))
+    middles = (edges[:-1] + edges[1:]) / 2
+    robust = (positives[:, None] >= middles).mean(axis=0)
+    unique = (negatives[:, None] < middles).mean(axis=0)
+    return float((np.diff(edges) * np.minimum(robust, unique)).sum())
+
+
+# The verdict
+
+
+def decide(evidence: Evidence, negatives: Sequence[Evidence], tau: int, alpha: float) -> Verdict:
+    """The verdict on one suspect, the same way for every method.
+
+    `negatives` are innocent models read with the same key, never the suspect itself. `owned` is the paper's rule:
+    R exceeds the bound of eq. 13.
+    """
+    rho = errors(evidence)
+    n_trials, n_symbols = evidence.expected.shape
+    n_detected = int((rho <= tau).sum())
+    rate = n_detected / n_trials
+    negative_rates = [detection_rate(errors(negative), tau) for negative in negatives]
+    bound = false_detection_bound(negatives, tau, alpha)
+    return Verdict(
+        owned=rate > bound,
+        bound=bound,
+        trial_fpr=float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet)),
+        detection_rate=rate,
+        interval=clopper_pearson(n_detected, n_trials),
+        curve=tuple(float(value) for value in detection_curve(rho, n_symbols)),
+        bit_error_rate=bit_error_rate(evidence),
+        tau=tau,
+        alpha=alpha,
+        p_values=p_values(evidence, negative_rates, tau),
+        margin=rate - max(negative_rates) if negative_rates else None,
+        n_trials=n_trials,
+        n_negatives=len(negatives),
+        fpr_supported=supported_fpr(len(negatives)),
+    )
+
+
+def p_values(evidence: Evidence, negative_rates: Sequence[float], tau: int) -> Mapping[str, float]:
+    """Three nulls, each under its own name.
+
+    `binomial`: symbols are fair draws from the alphabet; a heuristic where the method injects the message.
+    `permutation`: no message gets through. `calibrated`: the suspect is one more negative.
+    """
+    n_trials, n_symbols = evidence.expected.shape
+    rho = errors(evidence)
+    by_chance = float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet))
+    return {
+        "binomial": binomial_p(int((rho <= tau).sum()), n_trials, by_chance),
+        "permutation": permutation_p(evidence),
+        "calibrated": calibrated_p(detection_rate(rho, tau), negative_rates),
+    }
+
+
+def _agreement_matrix(expected: NDArray[np.integer], observed: NDArray[np.integer], alphabet: int) -> Floats:
+    """Symbols that agree between trial i's reading and trial j's message, (trials, trials)."""
+    total = np.zeros((len(observed), len(expected)), dtype=np.float64)
+    for symbol in range(alphabet):
+        total += (observed == symbol).astype(np.float64) @ (expected == symbol).astype(np.float64).T
+    return total
+
+
+def _poisson_binomial_sf(rates: Floats) -> Floats:
+    """P[sum of Bernoulli(rates) >= k] for k = 0 ... n + 1, (n + 2,)."""
+    from scipy.stats import poisson_binom
+
+    return np.asarray(poisson_binom.sf(np.arange(-1, len(rates) + 1), rates))

@@ -1,0 +1,237 @@
+"""What a run will do, decided and checked before anything is computed or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from itertools import count, islice
+from typing import Final
+
+from amb.api.interfaces import Attack, Forgery, Method, Suite
+from amb.api.records import Cell, Kind
+from amb.errors import BadParamsError, MissingDependencyError
+from amb.plugin.manager import Registry
+from amb.runtime.compute import Compute
+
+MOST_NEGATIVES: Final = 100_000
+EMBEDDED = "embedded"
+"""Source of the positive suspects: the model that the method returned."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model that the key will be read on: a source and what is done to it."""
+
+    name: str
+    """What tables call it."""
+    source: str
+    """`EMBEDDED`, or a model reference."""
+    attacks: tuple[Attack, ...]
+    kind: Kind
+    sibling: bool = False
+    group: str = ""
+    """Class of a negative, or the family of attacks that made a positive."""
+
+    @property
+    def attack(self) -> str:
+        """Canonical spec of the chain."""
+        return "+".join(attack.canonical() for attack in self.attacks) or "none"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Suite x methods x suspects, at one seed."""
+
+    suite: Suite
+    owner: str
+    """Reference of the model to protect."""
+    methods: tuple[Method, ...]
+    suspects: tuple[Suspect, ...]
+    """Negatives first: verdicts on the positives rest on them."""
+    seed: int
+    tau: int | None
+    """None takes each method's own."""
+    alpha: float
+    compute: Compute = field(default_factory=Compute)
+
+    def on(self, compute: Compute) -> Plan:
+        """The same plan, computed in another way."""
+        return replace(self, compute=compute)
+
+    def references(self) -> list[str]:
+        """The models that have to be there, the owner first."""
+        return list(dict.fromkeys([self.owner, *(each.source for each in self.suspects if each.source != EMBEDDED)]))
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the run, in the order in which they are computed."""
+        return [self.cell(method, suspect) for method in self.methods for suspect in self.suspects]
+
+    def cell(self, method: Method, suspect: Suspect) -> Cell:
+        """The cell of a method and a suspect."""
+        return Cell(
+            method=method.canonical(),
+            attack=suspect.attack,
+            suspect=suspect.name,
+            kind=suspect.kind,
+            sibling=suspect.sibling,
+            seed=self.seed,
+            source=suspect.source,
+            group=suspect.group,
+        )
+
+    def tau_of(self, method: Method) -> int:
+        """The threshold of a method in this run."""
+        return method.default_tau if self.tau is None else self.tau
+
+
+def make_plan(
+    registry: Registry,
+    *,
+    suite: str,
+    methods: Sequence[str],
+    attacks: Sequence[str],
+    model: str | None = None,
+    seed: int = 0,
+    tau: int | None = None,
+    alpha: float = 0.05,
+    negatives: int = 0,
+    method_params: Mapping[str, str] | None = None,
+) -> Plan:
+    """Look everything up. Raises SpecError, UnknownNameError, BadParamsError."""
+    _check_numbers(seed, tau, alpha, negatives)
+    judged_in = registry.suite(suite)
+    owner = model or judged_in.owner()
+    for ref in (owner, *(each.ref for each in judged_in.independents())):
+        registry.loader(ref)
+    chains = {text: _without_none(registry.attack_chain(text)) for text in attacks if text != "none"}
+    _check_chains(chains)
+    innocents = [*_independents(judged_in, owner), *_siblings(registry, judged_in, owner)]
+    return Plan(
+        suite=judged_in,
+        owner=owner,
+        methods=tuple(_unique([registry.method(text, method_params) for text in methods])),
+        suspects=(
+            *innocents,
+            *_more_negatives(registry, judged_in, innocents, negatives),
+            *_forged(innocents, chains),
+            *_positives(chains),
+        ),
+        seed=seed,
+        tau=tau,
+        alpha=alpha,
+    )
+
+
+def n_suspects(registry: Registry, suite: Suite, attacks: Sequence[str], negatives: int = 0) -> int:
+    """How many suspects a plan has for each method, counted without making them."""
+    n_forgeries = sum(is_forgery(registry, text) for text in attacks)
+    n_innocent = len(suite.independents()) + len(suite.siblings())
+    return n_innocent + negatives + n_forgeries * n_claimed(suite) + 1 + len(set(attacks) - {"none"}) - n_forgeries
+
+
+def n_claimed(suite: Suite) -> int:
+    """On how many innocent models a forged key is read: those that the suite brings as they are."""
+    return len(suite.independents()) + sum(each.attack == "none" for each in suite.siblings())
+
+
+def is_forgery(registry: Registry, text: str) -> bool:
+    """Whether a chain attacks the verification rather than the model."""
+    return isinstance(registry.attack_chain(text)[-1], Forgery)
+
+
+def _independents(suite: Suite, owner: str) -> list[Suspect]:
+    return [
+        Suspect(each.ref, each.ref, (), "negative", group=each.group)
+        for each in suite.independents()
+        if each.ref != owner
+    ]
+
+
+def _siblings(registry: Registry, suite: Suite, owner: str) -> list[Suspect]:
+    return [
+        Suspect(
+            each.name,
+            each.ref or owner,
+            _without_none(registry.attack_chain(each.attack)),
+            "negative",
+            True,
+            each.group,
+        )
+        for each in suite.siblings()
+    ]
+
+
+def _more_negatives(registry: Registry, suite: Suite, innocents: Sequence[Suspect], n: int) -> list[Suspect]:
+    """Further negatives, as many as asked: each innocent model under each of the suite's perturbations in turn."""
+    if n and not any("{}" in recipe for recipe in suite.perturbations()):
+        raise BadParamsError(f"The suite {suite.name} has no recipe for further negatives; ask for none.")
+    pairs = ((recipe, innocent) for recipe in _recipes(suite) for innocent in innocents)
+    return [_perturbed(registry, innocent, recipe) for recipe, innocent in islice(pairs, n)]
+
+
+def _recipes(suite: Suite) -> Iterator[str]:
+    """Every recipe once, then those with a number in them again and again, each time with the next number."""
+    recipes = suite.perturbations()
+    for draw in count(1):
+        yield from (each.replace("{}", str(draw)) for each in recipes if draw == 1 or "{}" in each)
+
+
+def _perturbed(registry: Registry, innocent: Suspect, text: str) -> Suspect:
+    chain = (*innocent.attacks, *registry.attack_chain(text))
+    return replace(innocent, name=f"{innocent.name}, {text}", attacks=chain)
+
+
+def _forged(innocents: Sequence[Suspect], chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
+    """A forged key is read on every innocent model that the suite brings as it is."""
+    return [
+        replace(innocent, name=f"{text} on {innocent.name}", attacks=chain, kind="forged")
+        for text, chain in chains.items()
+        if chain and isinstance(chain[-1], Forgery)
+        for innocent in innocents
+        if not innocent.attacks
+    ]
+
+
+def _positives(chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
+    """The unattacked model as the control, then each attack once."""
+    attacks = {text: chain for text, chain in chains.items() if not (chain and isinstance(chain[-1], Forgery))}
+    return [
+        Suspect(name, EMBEDDED, chain, "positive", group="+".join(attack.name for attack in chain))
+        for name, chain in ({"unattacked": ()} | attacks).items()
+    ]
+
+
+def _check_chains(chains: Mapping[str, tuple[Attack, ...]]) -> None:
+    """Raises BadParamsError for a forgery that is not the last link, MissingDependencyError for an extra not installed."""
+    for text, chain in chains.items():
+        if any(isinstance(attack, Forgery) for attack in chain[:-1]):
+            raise BadParamsError(f"'{text}': a forgery makes a key, not a model, so it stands at the end of its chain.")
+        for attack in chain:
+            check_installed(attack)
+
+
+def check_installed(attack: Attack) -> None:
+    """Raises MissingDependencyError where an optional package of an attack is not installed."""
+    for module in attack.requires:
+        if find_spec(module) is None:
+            raise MissingDependencyError(f"attack {attack.name}", "'activemark-bench[attacks]'")
+
+
+def _without_none(chain: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    return tuple(attack for attack in chain if attack.name != "none")
+
+
+def _unique(methods: list[Method]) -> list[Method]:
+    return list({method.canonical(): method for method in methods}.values())
+
+
+def _check_numbers(seed: int, tau: int | None, alpha: float, negatives: int) -> None:
+    if not 0 <= negatives <= MOST_NEGATIVES:
+        raise BadParamsError(f"negatives must be 0 to {MOST_NEGATIVES:,} (got {negatives}).")
+    if seed < 0:
+        raise BadParamsError(f"seed must be 0 or more (got {seed}).")
+    if tau is not None and tau < 0:
+        raise BadParamsError(f"tau must be 0 or more (got {tau}): it counts wrong symbols.")
+    if not 0 < alpha < 1:
+        raise BadParamsError(f"alpha must lie between 0 and 1 (got {alpha}).")

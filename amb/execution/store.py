@@ -1,0 +1,160 @@
+"""The store: results of finished steps, addressed by what they were computed from.
+
+An entry is a folder of files with a `record.json` that lists their digests. It is written under a temporary name
+and renamed when it is whole, so a killed process leaves no half-written entry; a damaged one is noticed by its
+digests, said and computed again. Asking twice for the same thing is how a run resumes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amb.api.component import digest_of, finite
+from amb.errors import BadParamsError, StoreError
+
+SCHEMA = 1
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+Make = Callable[[Path], Mapping[str, Any]]
+"""Writes an entry's files into the folder it is given and returns its facts, as JSON."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished step."""
+
+    digest: str
+    folder: Path
+    facts: Mapping[str, Any]
+    cached: bool
+    """True where it was found, False where it was computed just now."""
+
+
+class Store:
+    """A folder of entries, `<root>/<kind>/<digest>`. Safe to share between processes on one machine."""
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None) -> None:
+        self.root = root
+        self._warn = warn
+
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+        """The entry for `inputs`, computed by `make` where there is none yet. Raises StoreError."""
+        digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
+        folder = self.root / kind / digest
+        with self._locked(kind, digest):
+            return self._read(folder, digest) or self._write(folder, digest, inputs, make)
+
+    def _read(self, folder: Path, digest: str) -> Entry | None:
+        if not folder.exists():
+            return None
+        damage = _damage(folder)
+        if damage:
+            self._warn(f"store entry {folder} is damaged ({damage}): computing it again")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return Entry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
+
+    def _write(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+        draft = folder.with_name(f".draft-{digest}")  # under the entry's lock: what lies there is a killed process's
+        shutil.rmtree(draft, ignore_errors=True)
+        with _explained(self.root):
+            draft.mkdir()
+        try:
+            with _explained(self.root, only=_NO_ROOM):
+                facts = finite(make(draft))
+            with _explained(self.root):
+                files = {path.name: _file_digest(path) for path in sorted(draft.iterdir())}
+                record = {"schema": SCHEMA, "inputs": inputs, "facts": facts, "files": files}
+                record["digest"] = digest_of(record)
+                (draft / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return Entry(digest, folder, facts, cached=False)
+
+    @contextmanager
+    def _locked(self, kind: str, digest: str) -> Iterator[None]:
+        """Let one process at a time compute an entry; another that wants it waits and finds it."""
+        from filelock import FileLock
+
+        with _explained(self.root):
+            (self.root / kind).mkdir(parents=True, exist_ok=True)
+            (self.root / ".locks").mkdir(exist_ok=True)
+        with FileLock(self.root / ".locks" / f"{kind}-{digest}"):
+            yield
+
+
+class NotStored(Exception):  # noqa: N818 (an answer, not an error)
+    """Something was asked of a Lookup that is not there."""
+
+
+class Lookup(Store):
+    """A store that only says what is there: nothing is computed, written or removed."""
+
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+        """The entry for `inputs`. Raises NotStored."""
+        digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
+        folder = self.root / kind / digest
+        if not folder.exists() or _damage(folder):
+            raise NotStored(kind)
+        return Entry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise BadParamsError where results could not be written to `folder`; leaves nothing behind."""
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".amb-", dir=parent):
+            pass
+    except NotADirectoryError:
+        raise BadParamsError(
+            f"Results cannot go to {folder}: {parent} is a file. Give a folder: --output-dir."
+        ) from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadParamsError(
+            f"Results cannot go to {folder}: {parent} is read-only ({why}). Give another: --output-dir."
+        ) from None
+
+
+def _damage(folder: Path) -> str | None:
+    try:
+        record = json.loads((folder / "record.json").read_text())
+        claimed = record.pop("digest")
+        if claimed != digest_of(record):
+            return "record.json was changed"
+        for name, digest in record["files"].items():
+            if _file_digest(folder / name) != digest:
+                return f"{name} was changed"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _explained(root: Path, only: frozenset[int] | None = None) -> Iterator[None]:
+    """Turn what the file system refuses into a StoreError; `only` some error numbers, for code of plugins."""
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        raise StoreError(
+            f"The store {root} cannot be written: {error.strerror or error}. Free space, or give another --output-dir; "
+            "what is finished stays."
+        ) from None

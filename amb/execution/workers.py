@@ -1,0 +1,203 @@
+"""Worker processes that compute the jobs of several plans ahead of the engines that ask for them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+from amb.errors import StoreError
+from amb.execution.planning import Plan
+from amb.execution.steps import Job, Outcome, Steps, describe
+from amb.execution.store import Store
+from amb.runtime.progress import Silent, make_progress
+
+_LEAVE_SECONDS = 10
+"""How long an idle worker may take to leave."""
+
+
+class Task(NamedTuple):
+    """A job of one of the plans."""
+
+    plan: int
+    job: Job
+
+
+@dataclass
+class _Worker:
+    """One process and the task it is at."""
+
+    process: Any
+    pipe: Connection
+    task: Task | None = None
+
+
+@dataclass
+class Workers:
+    """Processes with one task each. One that dies costs the task it was at, which fails; another takes its place."""
+
+    plans: Sequence[Plan]
+    store: Path
+    n: int
+    heard: Callable[[Plan, Job, Outcome], None] = lambda *_: None
+    """Told of each outcome as it comes in."""
+    quiet: bool = False
+    _waiting: deque[Task] = field(default_factory=deque)
+    _done: dict[Task, Outcome] = field(default_factory=dict)
+    _workers: list[_Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._waiting.extend(tasks_of(self.plans))
+        self._workers.extend(self._start() for _ in range(min(self.n, len(self._waiting))))
+
+    def do_of(self, plan: int) -> Callable[[Job], Outcome]:
+        """What the engine of a plan calls for each of its jobs."""
+        return lambda job: self._result(Task(plan, job))
+
+    def stop(self) -> None:
+        """End every process; what they were at is lost, what is finished is in the store."""
+        for worker in self._workers:
+            worker.pipe.close()  # an idle one leaves by itself, and leaves nothing behind
+            if worker.task:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_LEAVE_SECONDS)
+            worker.process.terminate()
+            worker.process.join()
+
+    def _result(self, task: Task) -> Outcome:
+        """The outcome of a task, waited for while all workers are kept busy."""
+        while task not in self._done:
+            self._hand_out()
+            busy = {worker.pipe: worker for worker in self._workers if worker.task}
+            for pipe in wait(list(busy)):
+                self._collect(busy[pipe])  # type: ignore[index]
+        return self._done[task]
+
+    def _hand_out(self) -> None:
+        for at, worker in enumerate(self._workers):
+            if worker.task is None and (task := self._next()) is not None:
+                self._workers[at] = self._send(worker, task)
+
+    def _send(self, worker: _Worker, task: Task) -> _Worker:
+        """The worker that has the task: another one where this was killed while it waited."""
+        try:
+            worker.pipe.send(task)
+        except OSError:
+            worker = self._start()
+            worker.pipe.send(task)
+        worker.task = task
+        return worker
+
+    def _next(self) -> Task | None:
+        """The first task that can begin, rather one whose suspect no other worker is making at the moment."""
+        making = {_suspect(worker.task) for worker in self._workers if worker.task} - {None}
+        ready = (task for task in self._waiting if self._can_begin(task))
+        first = next(ready, None)
+        chosen = first
+        if first is not None and _suspect(first) in making:
+            chosen = next((task for task in ready if _suspect(task) not in making), first)
+        if chosen is not None:
+            self._waiting.remove(chosen)
+        return chosen
+
+    def _can_begin(self, task: Task) -> bool:
+        if task.job.kind != "measure":
+            return True
+        embedded = self._done.get(Task(task.plan, Job("embed", task.job.method)))
+        return embedded is not None and embedded.status == "ok"
+
+    def _collect(self, worker: _Worker) -> None:
+        task = worker.task
+        assert task is not None  # noqa: S101 (only busy workers are waited for)
+        try:
+            answer = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            what = describe(self.plans[task.plan], task.job)
+            answer = Outcome("failed", reason=f"{what}: its process died ({_how(worker.process.exitcode)})")
+            self._workers[self._workers.index(worker)] = self._start()
+        if isinstance(answer, str):
+            raise StoreError(answer)
+        self._done[task] = answer
+        worker.task = None
+        self.heard(self.plans[task.plan], task.job, answer)
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
+        ours, theirs = context.Pipe()
+        threads = max(1, (os.cpu_count() or 1) // self.n)
+        work = partial(_work, theirs, list(self.plans), self.store, threads, self.quiet)
+        process = context.Process(target=work, daemon=True)
+        with _environment(OMP_NUM_THREADS=str(threads)):  # read by the libraries when they load
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def tasks_of(plans: Sequence[Plan]) -> Iterator[Task]:
+    """Every job of every plan: embeddings first, so that no worker waits for one at the end."""
+    for index, plan in enumerate(plans):
+        yield Task(index, Job("profile"))
+        yield from (Task(index, Job("embed", method)) for method in range(len(plan.methods)))
+    for index, plan in enumerate(plans):
+        for method in range(len(plan.methods)):
+            yield from (Task(index, Job("measure", method, suspect)) for suspect in range(len(plan.suspects)))
+
+
+def _work(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
+    """A worker's life: take a task, send its outcome, until the pipe closes."""
+    import torch
+
+    Thread(target=_leave_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    store = Store(root, make_progress(quiet).say)
+    steps: dict[int, Steps] = {}
+    try:
+        while True:
+            task: Task = pipe.recv()
+            if task.plan not in steps:
+                steps = {task.plan: Steps(plans[task.plan], store, Silent())}  # one plan's models in memory
+            try:
+                pipe.send(steps[task.plan].do(task.job))
+            except StoreError as error:
+                pipe.send(str(error))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return  # the parent is gone, or Ctrl-C reached us all
+
+
+def _leave_with_parent() -> None:
+    """A killed parent leaves no worker behind that computes for nobody and slows the next run down."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _suspect(task: Task | None) -> tuple[int, int] | None:
+    """What is attacked and measured; two methods that leave the owner as it is share it."""
+    return (task.plan, task.job.suspect) if task and task.job.kind == "measure" else None
+
+
+def _how(exitcode: int | None) -> str:
+    return f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a process that is being started, unless the user has."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -1,0 +1,185 @@
+"""Model files: `<stem>.safetensors` with the weights beside `<stem>.json`, the card that says how to build it.
+
+The store keeps attacked and marked models in this form, the embedded suite ships its models in it, and
+`file/<path>` reads it. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from amb.errors import CheckpointError, MissingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from amb.api.vision import VisionModel
+
+PICKLE: Final = (
+    "loading one could run code, so it is refused. Convert it where you trust it: "
+    "safetensors.torch.save_file(torch.load(f, weights_only=True), out)."
+)
+"""What is said of a pickle."""
+Build = Callable[[Mapping[str, Any]], "VisionModel"]
+"""Makes the untrained network of an architecture's JSON, whichever loader it belongs to."""
+
+
+class Card(BaseModel):
+    """What stands in the JSON beside the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    architecture: dict[str, Any]
+    """`loader` names the model loader that builds it; the rest is that loader's own."""
+    heads: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Task heads by task, with their sizes."""
+    weights: Literal["amb", "library"] = "amb"
+    """Whose names the tensors have: `VisionModel`'s, or those of the library that builds the network."""
+    digest: str | None = None
+    """`VisionModel.digest()` of the weights; a card for weights of a library may do without."""
+    about: dict[str, Any] = Field(default_factory=dict)
+    """Where the model comes from: recipe, seed, versions, accuracy, licence."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.weights == "amb" and self.digest is None:
+            raise ValueError("it has no digest, which only a card with `weights: library` may lack")
+        if self.weights == "library" and (self.heads or self.architecture.get("edits")):
+            raise ValueError("weights of a library come without heads and edits")
+        return self
+
+
+def save_model(model: VisionModel, stem: Path, about: Mapping[str, Any] | None = None, *, half: bool = False) -> Card:
+    """Write both files; `stem` is the path without its ending.
+
+    `half` stores weights in half precision: for models whose weights were rounded to it, so that nothing is lost.
+    """
+    from safetensors.torch import save_file
+
+    card = Card(
+        architecture=model.architecture,
+        heads=model.head_facts(),
+        digest=model.digest(),
+        about=dict(about or {}),
+    )
+    state = {name: _stored_form(tensor, half) for name, tensor in model.state_dict().items()}
+    save_file(state, f"{stem}.safetensors")
+    Path(f"{stem}.json").write_text(json.dumps(card.model_dump(), indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def read_card(stem: Path) -> Card:
+    """The card of a model file. Raises MissingError or CheckpointError."""
+    path = Path(f"{stem}.json")
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingError(
+            f"{path} does not exist. A model file is <stem>.safetensors with <stem>.json beside it; give file/<stem>."
+        ) from None
+    except (ValidationError, OSError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise CheckpointError(f"{path} is not a model card: {reason}. See docs/schema.md for its form.") from None
+
+
+def load_model(stem: Path, ref: str, build: Build) -> VisionModel:
+    """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError."""
+    card = read_card(stem)
+    path = Path(f"{stem}.safetensors")
+    state = read_weights(path)
+    model = _assemble(card, build)
+    if card.weights == "library":
+        fill_by_library(model, state, str(path))
+    else:
+        refuse_misfit(f"{path} does not fit its card", model, state)
+        model.load_state_dict(state)
+    if card.digest not in (None, model.digest()):
+        raise CheckpointError(
+            f"{path} does not have the digest on its card: it was changed or damaged. Fetch it again."
+        )
+    model.ref = ref
+    return model.eval()
+
+
+def fill_by_library(model: VisionModel, state: dict[str, Tensor], source: str) -> None:
+    """Put weights that have the names of the model's own library in place. Raises CheckpointError."""
+    try:
+        model.backbone.load_library(state, source)
+    except NotImplementedError:
+        loader = model.architecture.get("loader")
+        text = f"The loader '{loader}' does not read weight files of a library; {source} is one."
+        raise CheckpointError(text) from None
+
+
+def refuse_unsound(model: VisionModel, source: str) -> None:
+    """Raise CheckpointError where a weight is infinite or not a number.
+
+    For what comes from a user or a hub; an attack may have made a model so, and then that is its result. Buffers may be
+    infinite: a clamp that clamps nothing is.
+    """
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise CheckpointError(f"{source} has weights that are not finite. First: {name}. Fetch or train it again.")
+    for name, buffer in model.named_buffers():
+        if buffer.isnan().any():
+            raise CheckpointError(f"{source} has weights that are no numbers. First: {name}. Fetch or train it again.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises MissingError, or CheckpointError for a pickle or a damaged file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise MissingError(f"{path} does not exist. It should hold the weights that belong to its card.") from None
+    except (SafetensorError, OSError) as error:
+        if _is_pickle(path):
+            raise CheckpointError(f"{path} is a pickle (a torch.save file): {PICKLE}") from None
+        raise CheckpointError(f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again.") from None
+
+
+def refuse_misfit(complaint: str, network: Module, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError, which begins with the complaint, where names or shapes differ; the first three are listed."""
+    wanted = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+    if wrong:
+        first = "; ".join(
+            f"{name}: file has {found.get(name, 'nothing')}, architecture has {wanted.get(name, 'nothing')}"
+            for name in wrong[:3]
+        )
+        raise CheckpointError(f"{complaint} in {len(wrong)} tensors. First: {first}.")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file is torch.save's zip, or a bare pickle."""
+    data = path.read_bytes() if path.is_file() else b""
+    return data[:2] == b"PK" or (data[:1] == b"\x80" and data[-1:] == b".")
+
+
+def _stored_form(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if half and tensor.is_floating_point() else tensor
+
+
+def _assemble(card: Card, build: Build) -> VisionModel:
+    from torch import nn
+
+    from amb.api.vision import build_heads
+
+    bare = build(card.architecture)
+    try:
+        heads = build_heads(bare.backbone.dim, card.heads)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"The card names a head that amb cannot build: {error}.") from None
+    bare.heads = nn.ModuleDict(heads)
+    return bare

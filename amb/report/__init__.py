@@ -1,0 +1,1 @@
+"""What people read: tables, layouts, figures, formats and the page."""

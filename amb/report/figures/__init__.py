@@ -1,0 +1,72 @@
+"""Figures of finished runs in the style of papers: drawn from a collected document, written as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from amb.errors import BadParamsError
+from amb.plugin.manager import unknown_name
+from amb.report.figures import costs, curves, suspects
+from amb.report.figures.style import as_svg, styled
+from amb.report.figures.subjects import MOST_SUBJECTS, subjects
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of figure: what it is called, what it shows and how that is computed."""
+
+    title: str
+    shows: str
+    draw: Callable[[Mapping[str, Any]], Figure]
+    """Raises MissingError where the document holds nothing to draw."""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "detection-curve": Kind("Detection curves", curves.SHOWS, curves.detection_curve),
+    "profile": Kind("Activation profile", costs.PROFILE_SHOWS, costs.profile),
+    "pareto": Kind("Robustness and utility", suspects.PARETO_SHOWS, suspects.pareto),
+    "roc": Kind("ROC over suspects", suspects.ROC_SHOWS, suspects.roc),
+    "timing": Kind("Time of embed and extract", costs.TIMING_SHOWS, costs.timing),
+}
+ENDINGS: Final = (".png", ".svg", ".pdf")
+
+
+def draw(kind: str, document: Mapping[str, Any]) -> Figure:
+    """A figure of what `amb.results.collect.collect` gives. Raises UnknownNameError, BadParamsError, MissingError."""
+    if kind not in KINDS:
+        raise unknown_name("figure", kind, KINDS, "`amb figure --help` shows all")
+    n_subjects = len(subjects(document))
+    if n_subjects > MOST_SUBJECTS:
+        raise BadParamsError(
+            f"A figure of {n_subjects} methods cannot be read; it takes {MOST_SUBJECTS}. Choose some: --method."
+        )
+    with styled():
+        return KINDS[kind].draw(document)
+
+
+def svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """An `<svg>` to stand in a page: `name` makes its ids unique, title and description are its alternative text."""
+    return as_svg(figure, name, title, description)
+
+
+def check_ending(path: Path) -> None:
+    """Raises BadParamsError for a file that no figure can be written to."""
+    if path.suffix.lower() not in ENDINGS:
+        raise BadParamsError(f"A figure cannot go to '{path.name}': the file has to end in {', '.join(ENDINGS)}.")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the file that its ending names; the same figure gives the same bytes. Raises BadParamsError."""
+    check_ending(path)
+    undated = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+    try:
+        with styled():
+            figure.savefig(path, dpi=300, metadata=undated)
+    except OSError as error:
+        raise BadParamsError(f"The figure cannot go to {path}: {error.strerror}. Give another file: -o.") from None

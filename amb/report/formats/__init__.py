@@ -1,0 +1,27 @@
+"""The formats that come along. Each renders the tables of a document; `json` prints all of it."""
+
+from __future__ import annotations
+
+from amb.api.interfaces import Reporter
+from amb.plugin.manager import Registry, unknown_name
+from amb.report.formats.html import HtmlReporter
+from amb.report.formats.json import JsonReporter
+from amb.report.formats.table import TableReporter
+from amb.report.formats.text import CsvReporter, LatexReporter, MarkdownReporter
+
+__all__ = [
+    "CsvReporter",
+    "HtmlReporter",
+    "JsonReporter",
+    "LatexReporter",
+    "MarkdownReporter",
+    "TableReporter",
+    "reporter_of",
+]
+
+
+def reporter_of(name: str, registry: Registry) -> Reporter:
+    """The reporter of a `--format`. Raises UnknownNameError."""
+    if name not in registry.reporters:
+        raise unknown_name("format", name, registry.reporters, "`amb plugins` says who provides")
+    return registry.reporters[name]()

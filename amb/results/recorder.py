@@ -1,0 +1,80 @@
+"""Core's own plugin: the reporters, and the files of a run. Written against the same hooks as anybody's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from amb.api.component import finite
+from amb.plugin.specs import hookimpl
+from amb.report.formats import (
+    CsvReporter,
+    HtmlReporter,
+    JsonReporter,
+    LatexReporter,
+    MarkdownReporter,
+    TableReporter,
+)
+
+if TYPE_CHECKING:
+    from amb.api.interfaces import Reporter
+    from amb.api.records import CellResult
+    from amb.execution.engine import Run
+
+_NOTE: Final = "files"
+"""Of the run's notes: what run.json held when it was last written."""
+
+
+@hookimpl
+def amb_register_reporters() -> list[type[Reporter]]:
+    return [TableReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
+
+
+@hookimpl
+def amb_run_started(run: Run) -> None:
+    """Write run.json without cells, so that the results of a killed run say what they belong to."""
+    _write_header(run)
+
+
+@hookimpl
+def amb_cell_finished(run: Run, result: CellResult) -> None:
+    """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(finite(result.to_json()), allow_nan=False) + "\n")
+    if run.notes.get(_NOTE) != _known(run):
+        _write_header(run)
+
+
+@hookimpl
+def amb_run_finished(run: Run) -> None:
+    """Write run.json, the document that `--format json` prints, less its tables."""
+    _write_document(run)
+
+
+def _write_document(run: Run) -> None:
+    from amb.results.document import document
+
+    _write(run, document(run))
+
+
+def _write_header(run: Run) -> None:
+    """What is known so far beside the cells: a report of a run that goes on, or was killed, shows it."""
+    from amb.results.document import document
+
+    run.notes[_NOTE] = _known(run)
+    _write(run, {**document(run), "cells": []})
+
+
+def _known(run: Run) -> tuple[bool, int]:
+    """Whether the profile is there, and how many embeddings: what of a header comes in while a run goes on."""
+    return run.profile is not None, len(run.embeddings)
+
+
+def _write(run: Run, content: Mapping[str, Any]) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    draft = run.folder / ".run.json"
+    draft.write_text(text + "\n", encoding="utf-8")
+    draft.replace(run.folder / "run.json")

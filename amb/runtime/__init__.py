@@ -1,0 +1,1 @@
+"""The machine under a run: device and precision, batch sizes that fit, progress, paths, timing."""

@@ -1,0 +1,301 @@
+"""Sweep files: YAML in which lists are axes. Everything is checked, and every mistake named with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+from amb.api.component import Component, value_text
+from amb.api.interfaces import Suite
+from amb.api.spec import SPEC_VALUE, parse_chain, parse_spec
+from amb.errors import UsageError
+from amb.execution.planning import MOST_NEGATIVES, is_forgery, n_claimed, n_suspects
+from amb.plugin.manager import Kind, Registry, near_names
+from amb.sweeps.definition import Sweep
+from amb.sweeps.yaml import Problem, Value, read_yaml
+
+KEYS: Final = ("include", "name", "suites", "model", "methods", "attacks", "seeds", "tau", "alpha", "negatives")
+MOST_CELLS: Final = 10_000_000
+"""Nobody means more, and their names alone would fill the memory."""
+MOST_SPELLED: Final = 20_000
+"""Entries up to which repeated components are looked for."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def read_sweep(path: Path, registry: Registry) -> Sweep:
+    """Read and check a sweep file. Raises UsageError with every mistake and its line."""
+    values, problems = read_yaml(path)
+    checker = _Checker(registry, str(path), problems)
+    sweep = checker.sweep(values, path.stem) if values or not problems else None
+    if problems or sweep is None:
+        ordered = sorted(set(problems), key=lambda problem: (problem.file, problem.line))
+        count = "One mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
+        raise UsageError("\n".join([f"{count} in {path}, so nothing was run:", *map(str, ordered)]))
+    return sweep
+
+
+@dataclass(frozen=True)
+class Link:
+    """A component with the values of each of its parameters: one link of a chain."""
+
+    name: str
+    axes: Mapping[str, list[Value]] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """How many specs its axes span."""
+        return prod(len(values) for values in self.axes.values())
+
+    def specs(self) -> Iterator[str]:
+        """The specs that the axes span, the last axis running fastest."""
+        for values in product(*self.axes.values()):
+            yield self.spec(dict(zip(self.axes, values, strict=True)))
+
+    def probes(self) -> Iterator[tuple[str, Value | None]]:
+        """Every value once, beside the first of the others, with the value that is being tried."""
+        first = {axis: values[0] for axis, values in self.axes.items()}
+        yield self.spec(first), None
+        for axis, values in self.axes.items():
+            yield from ((self.spec({**first, axis: value}), value) for value in values[1:])
+
+    def spec(self, params: Mapping[str, Value]) -> str:
+        """The spec text of one choice of parameters."""
+        pairs = ",".join(f"{key}={value_text(value.data)}" for key, value in params.items())
+        return f"{self.name}:{pairs}" if pairs else self.name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of `methods` or `attacks`: a chain of links, in a list of links or in one text."""
+
+    links: tuple[Link, ...]
+    place: Value
+
+    @property
+    def n(self) -> int:
+        """How many chains its links span."""
+        return prod(link.n for link in self.links)
+
+    def forges(self, registry: Registry) -> bool:
+        """Whether its chains end in a forgery."""
+        return is_forgery(registry, next(self.specs()))
+
+    def specs(self) -> Iterator[str]:
+        """Every chain that the axes of the links span."""
+        return ("+".join(chain) for chain in product(*(list(link.specs()) for link in self.links)))
+
+
+@dataclass
+class _Checker:
+    """Checks the values of a file and collects what is wrong with them."""
+
+    registry: Registry
+    file: str
+    problems: list[Problem]
+
+    def sweep(self, values: Mapping[str, Value], stem: str) -> Sweep | None:
+        """The sweep; None where anything is wrong."""
+        for key in values:
+            if key not in KEYS:
+                hint = near_names(key, KEYS)
+                self.problems.append(values[key].problem(f"there is no key '{key}'.{hint} Keys: {', '.join(KEYS)}."))
+        suites = self._texts(values, "suites", self.registry.suite)
+        methods = self._entries(values, "methods", self.registry.methods, required=True)
+        attacks = self._entries(values, "attacks", self.registry.attacks)
+        seeds = self._seeds(values)
+        name = self._scalar(
+            values, "name", stem, lambda it: bool(_NAME.fullmatch(it)), "1 to 64 letters, digits, . _ -"
+        )
+        model = self._scalar(values, "model", None, lambda it: bool(self.registry.loader(it)), "a model reference")
+        tau = self._scalar(values, "tau", None, lambda it: _is(it, int) and it >= 0, "a whole number, 0 or more")
+        alpha = self._scalar(
+            values, "alpha", 0.05, lambda it: _is(it, float) and 0 < it < 1, "a number between 0 and 1"
+        )
+        negatives = self._scalar(
+            values, "negatives", 0, lambda it: _is(it, int) and 0 <= it <= MOST_NEGATIVES, "a whole number, 0 to 100000"
+        )
+        if self.problems or self._too_many(suites, methods, attacks, seeds, negatives):
+            return None
+        spelled = [self._spell(entries, kind) for entries, kind in ((methods, "methods"), (attacks, "attacks"))]
+        return Sweep(name, tuple(suites), spelled[0], spelled[1], tuple(seeds), model, tau, alpha, negatives)
+
+    # Plain lists
+
+    def _items(self, values: Mapping[str, Value], key: str, *, required: bool = False) -> list[Value]:
+        """What stands under a key; one item needs no list."""
+        if key not in values:
+            if required:
+                self.problems.append(Problem(self.file, 1, f"'{key}' is missing: there is nothing to run."))
+            return []
+        value = values[key]
+        items = value.data if isinstance(value.data, list) else [value]
+        if not items or value.data is None:
+            self.problems.append(
+                value.problem(f"{key} is empty, so there is nothing to run. Name one, or drop the key.")
+            )
+            return []
+        return items
+
+    def _texts(self, values: Mapping[str, Value], key: str, check: Callable[[str], Any]) -> list[str]:
+        items = self._items(values, key, required=True)
+        for item in items:
+            if not isinstance(item.data, str):
+                self.problems.append(item.problem(f"an entry of {key} is a name, not {_show(item)}."))
+            else:
+                self._try(partial(check, item.data), item)
+        self._refuse_repeats(items, key)
+        return [item.data for item in items]
+
+    def _seeds(self, values: Mapping[str, Value]) -> list[int]:
+        items = self._items(values, "seeds") if "seeds" in values else [Value(0, self.file, 1)]
+        for item in items:
+            if not _is(item.data, int) or item.data < 0:
+                self.problems.append(item.problem(f"a seed is a whole number, 0 or more, not {_show(item)}."))
+        self._refuse_repeats(items, "seeds")
+        return [item.data for item in items]
+
+    def _refuse_repeats(self, items: list[Value], key: str) -> None:
+        seen: dict[str, Value] = {}
+        for item in items:
+            text = repr(item.data)
+            if text in seen:
+                self.problems.append(item.problem(f"{key} gives {_show(item)} again, after line {seen[text].line}."))
+            seen.setdefault(text, item)
+
+    def _scalar(
+        self, values: Mapping[str, Value], key: str, default: Any, fits: Callable[[Any], bool], form: str
+    ) -> Any:
+        value = values.get(key, Value(default, self.file, 1))
+        if value.data is None and key not in values:
+            return None
+        try:
+            good = fits(value.data)
+        except UsageError as error:
+            self.problems.append(value.problem(str(error)))
+            return default
+        except (TypeError, AttributeError):  # a list where a text belongs
+            good = False
+        if not good:
+            self.problems.append(value.problem(f"{key} is {form}, not {_show(value)}."))
+        return value.data
+
+    # Components and their axes
+
+    def _entries(
+        self, values: Mapping[str, Value], key: str, kind: Kind[Any], *, required: bool = False
+    ) -> list[Entry]:
+        found = []
+        for item in self._items(values, key, required=required):
+            before = len(self.problems)
+            chain = item.data if isinstance(item.data, list) and key == "attacks" else [item]
+            links = tuple(link for part in chain for link in self._links(part, key, kind))
+            if len(self.problems) == before:
+                found.append(Entry(links, item))
+        return found
+
+    def _links(self, value: Value, key: str, kind: Kind[Any]) -> list[Link]:
+        """The links that an entry names, each checked."""
+        data = value.data
+        if isinstance(data, str):
+            self._try(partial(_create_chain, kind, data, key), value)
+            return [Link(data)]
+        if not isinstance(data, dict) or len(data) != 1:
+            form = f"a spec such as {kind.names()[0]}, or `name: {{parameter: value or list}}`"
+            self.problems.append(value.problem(f"an entry of {key} is {form}, not {_show(value)}."))
+            return []
+        ((name, params),) = data.items()
+        if not isinstance(params.data, dict):
+            self.problems.append(params.problem(f"{name} takes {{parameter: value or list}}, not {_show(params)}."))
+            return []
+        link = Link(name, {axis: self._axis(axis, each) for axis, each in params.data.items()})
+        if link.n:
+            self._check_link(link, value, kind)
+        return [link]
+
+    def _axis(self, name: str, value: Value) -> list[Value]:
+        items: list[Value] = value.data if isinstance(value.data, list) else [value]
+        if not items:
+            self.problems.append(value.problem(f"axis {name} is empty, and so is its product with the others."))
+        for item in items:
+            if isinstance(item.data, list | dict) or item.data is None:
+                self.problems.append(item.problem(f"axis {name} takes plain values, not {_show(item)}."))
+                return []
+            if not SPEC_VALUE.fullmatch(value_text(item.data)):
+                self.problems.append(item.problem(f"axis {name}: {_show(item)} has a space or one of : = , + in it."))
+                return []
+        self._refuse_repeats(items, f"axis {name}")
+        return items
+
+    def _check_link(self, link: Link, place: Value, kind: Kind[Component]) -> None:
+        for text, value in link.probes():
+            if not self._try(partial(_create, kind, text), value or place) and value is None:
+                return  # the others would only say the same again
+
+    def _try(self, check: Callable[[], Any], place: Value) -> bool:
+        try:
+            check()
+        except UsageError as error:
+            self.problems.append(place.problem(str(error)))
+            return False
+        return True
+
+    # The product
+
+    def _too_many(
+        self, suites: list[str], methods: list[Entry], attacks: list[Entry], seeds: list[int], negatives: int
+    ) -> bool:
+        suspects = sum(self._n_suspects(self.registry.suite(suite), attacks, negatives) for suite in suites)
+        n = suspects * sum(entry.n for entry in methods) * len(seeds)
+        if n > MOST_CELLS:
+            self.problems.append(Problem(self.file, 1, f"asks for {n:,} cells; more than {MOST_CELLS:,} are refused."))
+        return n > MOST_CELLS
+
+    def _n_suspects(self, suite: Suite, attacks: list[Entry], negatives: int) -> int:
+        """Suspects for each method, counted without spelling the axes out."""
+        of_each = [n_claimed(suite) if entry.forges(self.registry) else 1 for entry in attacks]
+        n_attacked = sum(entry.n * n for entry, n in zip(attacks, of_each, strict=True))
+        return n_suspects(self.registry, suite, (), negatives) + n_attacked
+
+    def _spell(self, entries: list[Entry], key: str) -> tuple[str, ...]:
+        """Every spec of the entries; two that name the same component are a mistake."""
+        spelled = [(text, entry.place) for entry in entries for text in entry.specs()]
+        seen: dict[str, tuple[str, Value]] = {}
+        for text, place in spelled if len(spelled) <= MOST_SPELLED else []:
+            canonical = self._canonical(text, key)
+            if canonical in seen:
+                other, line = seen[canonical][0], seen[canonical][1].line
+                self.problems.append(place.problem(f"{key} gives {text} again: it is {other} of line {line}."))
+            seen.setdefault(canonical, (text, place))
+        return tuple(text for text, _ in spelled)
+
+    def _canonical(self, text: str, key: str) -> str:
+        if key == "methods":
+            return self.registry.method(text).canonical()
+        return "+".join(attack.canonical() for attack in self.registry.attack_chain(text))
+
+
+def _create(kind: Kind[Component], text: str) -> Component:
+    return kind.create(parse_spec(text))
+
+
+def _create_chain(kind: Kind[Component], text: str, key: str) -> list[Component]:
+    return [kind.create(spec) for spec in (parse_chain(text) if key == "attacks" else (parse_spec(text),))]
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value is a number of a kind; YAML's yes and no are none."""
+    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+
+
+def _show(value: Value) -> str:
+    """A value as a message quotes it."""
+    if isinstance(value.data, list | dict):
+        return "a list" if isinstance(value.data, list) else "a mapping"
+    text = "nothing" if value.data is None else value_text(value.data)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,156 @@
+"""The pages of MLflow's interface that answer questions: which runs to compare, and where that is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from amb.errors import AmbError, BadParamsError, MissingError, printable
+from amb.plugin.manager import near_names
+from amb.tracking.metrics import key, text
+from amb.tracking.observer import EXPERIMENT, tracking_uri
+from amb.tracking.server import QUIET
+from amb.tracking.views import TAG, view
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MOST_COMPARED: Final = 100
+"""Runs on one comparison page: MLflow takes 4.6 s for 100, 8 s for 300, and draws no more than 500."""
+_MOST_READ: Final = 1000
+_MOST_LEFT_OUT: Final = 20
+"""Runs that a filter leaves out by name; each costs the database a join."""
+_LEVELS: Final = ("summary", "cell")
+
+
+def connect(output: Path) -> tuple[MlflowClient, str]:
+    """A client of the tracking data, and the id of amb's experiment. Raises MissingError where nothing is tracked."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ |= {name: os.environ.get(name, value) for name, value in QUIET.items()}
+    uri = tracking_uri(output)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():
+        raise MissingError(f"There is no MLflow data at {database}. Run something first, or say where: --output-dir.")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+    except MlflowException as error:
+        raise AmbError(f"MLflow's data at {uri} cannot be read: {printable(str(error))[:300]}") from None
+    if found is None:
+        raise MissingError(f"Nothing is tracked at {uri}. Run something first: amb run, amb sweep.")
+    return client, str(found.experiment_id)
+
+
+def _to_compare(
+    client: MlflowClient, experiment: str, sweep: str | None, queries: Mapping[str, str]
+) -> tuple[str, list[Any]]:
+    """The level worth comparing and its runs, those that detect most first.
+
+    Summaries, each in its latest version; where there are none, cells.
+    """
+    order = ["metrics.detection_rate DESC", "attributes.start_time DESC"]
+    for level, query in queries.items():
+        runs = client.search_runs([experiment], query, max_results=_MOST_READ, order_by=order)
+        if runs:
+            return level, _latest(runs)
+    known = _sweeps(client, experiment)
+    if sweep is None:
+        raise MissingError("MLflow holds no finished runs of amb. Run something first: amb run, amb sweep.")
+    has = f" There are: {', '.join(known)}." if known else " No sweep has run there."
+    raise BadParamsError(f"MLflow holds no sweep '{sweep}'.{near_names(sweep, known)}{has}")
+
+
+def links(
+    client: MlflowClient, experiment: str, sweep: str | None, say: Callable[[str], None] = lambda _: None
+) -> dict[str, str]:
+    """Pages of MLflow's interface, below its address, by what they show: comparison, methods, cells, attacks.
+
+    Columns and charts of the last three are kept as views with the experiment. `say` hears of what is left out. Raises
+    MissingError where nothing has run, BadParamsError where no sweep has the name.
+    """
+    queries = _queries(client, experiment, sweep)
+    level, known = _to_compare(client, experiment, sweep, queries)
+    runs = known[:MOST_COMPARED]
+    if len(known) > len(runs):
+        say(f"The comparison holds the {len(runs)} of {_count(known)} that detect most; the other pages hold all.")
+    compared = f"runs={_json([run.info.run_id for run in runs])}&experiments={_json([experiment])}"
+    metrics = sorted({name for run in runs for name in run.data.metrics})
+    views = {each: view(each, query, metrics if each == level else ()) for each, query in queries.items()}
+    keys = {each: _keep_view(client, experiment, each, sweep, content) for each, content in views.items()}
+    pages = {"methods": ("summary", "CHART"), "cells": ("cell", "TABLE"), "attacks": ("cell", "CHART")}
+    found = {
+        name: f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+        f"&viewStateShareKey={keys[each]}&compareRunsMode={mode}"
+        for name, (each, mode) in pages.items()
+    }
+    return {"comparison": f"/#/compare-runs?{compared}&workflowType=machine_learning", **found}
+
+
+def _keep_view(client: MlflowClient, experiment: str, level: str, sweep: str | None, content: str) -> str:
+    """Write a view anew, for its axes follow what has been tracked; its key in an address."""
+    name = f"amb-{level}-{key(sweep)}" if sweep else f"amb-{level}"
+    client.set_experiment_tag(experiment, TAG + name, content)
+    return quote(name, safe="")
+
+
+def _queries(client: MlflowClient, experiment: str, sweep: str | None) -> dict[str, str]:
+    """MLflow's filter for the runs of each level, of all sweeps or one, without those that were run again since."""
+    old = "".join(f' and tags.`amb.run` != "{name}"' for name in _superseded(client, experiment, sweep))
+    return {level: _query(level, sweep) + old for level in _LEVELS}
+
+
+def _query(level: str, sweep: str | None) -> str:
+    of_level = f'tags.`amb.level` = "{level}"'
+    if sweep is None:
+        return of_level
+    name = text(sweep).replace('"', "?")  # no sweep's name holds one, and the filter has no escapes
+    return f'{of_level} and tags.`amb.sweep` = "{name}"'
+
+
+def _superseded(client: MlflowClient, experiment: str, sweep: str | None) -> list[str]:
+    """Names of runs whose whole plan a later one has done again: the same command replays everything into MLflow."""
+    found = client.search_runs([experiment], _query("run", sweep), order_by=["attributes.start_time DESC"])
+    done: set[tuple[str, ...]] = set()
+    old = []
+    for run in found:
+        name = run.data.tags["amb.run"]
+        asked = (run.data.tags.get(each, "") for each in ("amb.sweep", "suite", "owner"))
+        plan = (*asked, name.rpartition("-")[2])  # a run's name ends in the digest of its cells
+        if plan in done:
+            old.append(name)
+        elif run.info.status in ("FINISHED", "FAILED"):
+            done.add(plan)
+    return old[:_MOST_LEFT_OUT]
+
+
+def _json(items: Sequence[str]) -> str:
+    """A list as an address carries it."""
+    return quote(json.dumps(list(items), separators=(",", ":")), safe="")
+
+
+def _latest(runs: Sequence[Any]) -> list[Any]:
+    """Each question once, as it was answered last: a command that was run again has tracked it again."""
+    kept: dict[tuple[str, ...], Any] = {}
+    asked = ("suite", "owner", "method_spec", "attack_spec", "suspect", "seed")
+    for run in runs:
+        question = tuple(run.data.params.get(name, "") for name in asked)
+        if question not in kept or kept[question].info.start_time < run.info.start_time:
+            kept[question] = run
+    ids = {run.info.run_id for run in kept.values()}
+    return [run for run in runs if run.info.run_id in ids]
+
+
+def _count(runs: Sequence[Any]) -> str:
+    return f"{len(runs)} or more" if len(runs) >= _MOST_READ else str(len(runs))
+
+
+def _sweeps(client: MlflowClient, experiment: str) -> list[str]:
+    runs = client.search_runs([experiment], _query("run", None), max_results=1000)
+    return sorted({run.data.tags["amb.sweep"] for run in runs if "amb.sweep" in run.data.tags})

@@ -1,0 +1,1 @@
+"""Training a model: the visible loop, and gradients accumulated over what fits into memory."""

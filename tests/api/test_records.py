@@ -1,0 +1,73 @@
+"""Keys and evidence survive their files, and the files cannot run code."""
+
+from __future__ import annotations
+
+import pickle
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amb.api.records import Evidence, Key
+from amb.errors import StoreError
+
+
+def make_key() -> Key:
+    tensors = {"messages": np.eye(3, dtype=np.uint8), "weights": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    return Key("activemark", "abc", tensors, {"block": 2, "words": ["a", "b"]})
+
+
+def test_a_key_survives_its_file(tmp_path: Path) -> None:
+    key = make_key()
+    key.save(tmp_path / "key.safetensors")
+    loaded = Key.load(tmp_path / "key.safetensors")
+    assert loaded.digest == key.digest
+    assert loaded.facts == key.facts
+    np.testing.assert_array_equal(loaded.tensors["weights"], key.tensors["weights"])
+
+
+def test_a_key_file_is_private(tmp_path: Path) -> None:
+    make_key().save(tmp_path / "key.safetensors")
+    assert stat.S_IMODE((tmp_path / "key.safetensors").stat().st_mode) == 0o600
+
+
+def test_a_key_does_not_print_its_contents() -> None:
+    text = repr(make_key())
+    assert "tensors" not in text
+    assert "facts" not in text
+
+
+def test_every_part_of_a_key_counts_in_its_digest() -> None:
+    key = make_key()
+    changed = [
+        Key("other", key.owner, key.tensors, key.facts),
+        Key(key.method, "other", key.tensors, key.facts),
+        Key(key.method, key.owner, {**key.tensors, "messages": np.zeros((3, 3), np.uint8)}, key.facts),
+        Key(key.method, key.owner, key.tensors, {"block": 3}),
+    ]
+    assert len({each.digest for each in [key, *changed]}) == 5
+
+
+def test_a_pickle_is_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "key.safetensors"
+    path.write_bytes(pickle.dumps({"evil": print}))
+    with pytest.raises(StoreError, match="is not a key file"):
+        Key.load(path)
+
+
+def test_evidence_survives_its_file(tmp_path: Path) -> None:
+    evidence = Evidence(np.array([[1, 0]]), np.array([[1, 1]]), 5, {"queries": 3})
+    evidence.save(tmp_path / "evidence.npz")
+    loaded = Evidence.load(tmp_path / "evidence.npz")
+    np.testing.assert_array_equal(loaded.observed, evidence.observed)
+    assert (loaded.alphabet, loaded.facts) == (5, {"queries": 3})
+
+
+def test_evidence_with_pickled_arrays_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.npz"
+    np.savez(
+        path, expected=np.array([print], dtype=object), observed=1, alphabet=2, facts=np.frombuffer(b"{}", np.uint8)
+    )
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Evidence.load(path)

@@ -1,0 +1,123 @@
+"""The shipped contracts, on every registered name and preset: a new plugin is tested on arrival."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from amb.api.interfaces import Attack, Method, ModelLoader, Reporter, Suite
+from amb.api.vision import VisionModel
+from amb.models.heads import HEADS
+from amb.models.references import build_model
+from amb.plugin.manager import Manager
+from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
+
+QUICK: dict[str, dict[str, Any]] = {
+    "activemark": {
+        "n_bits": 8,
+        "n_triggers": 8,
+        "steps": 150,
+        "batch": 8,
+        "n_images": 16,
+        "lr": 3e-3,
+        "coder_lr": 1e-2,
+    },
+    "advtra": {"n_trajectories": 16, "n_classes": 3},
+    "ipguard": {"n_points": 16, "k": 0.1},
+    "distill": {"epochs": 1, "n_images": 16, "batch": 8},
+    "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
+    "lora": {"epochs": 1, "n_images": 16, "batch": 8},
+    "adversarial": {"epochs": 1, "n_images": 16, "batch": 8, "steps": 2},
+    "merge": {"epochs": 1, "n_images": 16},
+    "cut-rear": {"epochs": 1, "n_images": 16, "batch": 8},
+    "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
+}
+"""Parameters that make a component quick on the toy model; the preset's own stay as they are."""
+WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}}
+"""What has to change in a preset besides: the toy has fewer tokens, and its owner was never trained."""
+
+REGISTRY = Manager().registry
+
+
+def quick(kind: Any, name: str) -> Any:
+    cls, preset = kind.find(name)
+    return cls.create({**preset, **QUICK.get(cls.name, {}), **WHOLE.get(name, {})})
+
+
+@pytest.mark.usefixtures("manager")
+class TestMethods(MethodContract):
+    @pytest.fixture(params=REGISTRY.methods.names())
+    def method(self, request: pytest.FixtureRequest) -> Method:
+        method: Method = quick(REGISTRY.methods, request.param)
+        return method
+
+
+def needs_nothing(name: str) -> bool:
+    """Whether a component can be made without parameters; `prune` wants an amount, its presets have one."""
+    cls, preset = REGISTRY.attacks.find(name)
+    return all(key in preset for key, field in cls.model_fields.items() if field.is_required())
+
+
+def brings_its_data(name: str) -> bool:
+    """Whether a suite can be tried as it is; test_paper_suites writes data for the others."""
+    cls, preset = REGISTRY.suites.find(name)
+    needed = {key for key, field in cls.model_fields.items() if field.is_required()}
+    return needed <= set(preset) and not cls.create(preset).fetches()
+
+
+ATTACKS = [name for name in REGISTRY.attacks.names() if needs_nothing(name)]
+TRANSFORMER = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 4, "num_heads": 4, "reg_tokens": 2}
+CONVNET = {"channels": [8, 8, 16, 16], "output_stride": 8}
+
+
+@pytest.mark.usefixtures("manager")
+class TestAttacks(AttackContract):
+    """On a small timm transformer with registers, with a head for the toy's three classes."""
+
+    @pytest.fixture(params=ATTACKS)
+    def attack(self, request: pytest.FixtureRequest) -> Attack:
+        attack: Attack = quick(REGISTRY.attacks, request.param)
+        return attack
+
+    @pytest.fixture
+    def model(self, manager: Manager) -> VisionModel:
+        return small({"loader": "timm", "name": "vit_tiny_patch16_224", "options": TRANSFORMER})
+
+
+class TestAttacksOnConvNets(TestAttacks):
+    """On a small ResNet: what does not apply says so."""
+
+    @pytest.fixture
+    def model(self, manager: Manager) -> VisionModel:
+        return small({"loader": "timm", "name": "resnet10t", "options": CONVNET, "image_size": 16})
+
+
+def small(architecture: dict[str, Any]) -> VisionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(architecture)
+        model.heads = torch.nn.ModuleDict({"classification": HEADS["classification"](model.backbone.dim, 3)})
+    model.ref = "small"
+    return model.eval()
+
+
+@pytest.mark.usefixtures("manager")
+class TestSuites(SuiteContract):
+    @pytest.fixture(params=[*filter(brings_its_data, REGISTRY.suites.names()), "toy"])
+    def suite(self, request: pytest.FixtureRequest, manager: Manager) -> Suite:
+        return manager.registry.suite(request.param)
+
+
+@pytest.mark.usefixtures("manager")
+class TestLoaders(ModelLoaderContract):
+    @pytest.fixture(params=[*REGISTRY.loaders.names(), "toy"])
+    def loader(self, request: pytest.FixtureRequest, manager: Manager) -> ModelLoader:
+        return manager.registry.loaders.classes[request.param]()
+
+
+class TestReporters(ReporterContract):
+    @pytest.fixture(params=sorted(REGISTRY.reporters))
+    def reporter(self, request: pytest.FixtureRequest) -> Reporter:
+        return REGISTRY.reporters[request.param]()

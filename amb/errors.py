@@ -11,12 +11,15 @@
     │   └── MissingDependencyError
     ├── AccessError                a method asked a suspect for more than it declared
     ├── NoHeadError                logits were asked of a model without a task head
+    ├── OutOfMemoryError           not even one image fits
     └── StoreError                 the results folder cannot be read or written
 
 Wording: what was asked, what is true, what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
@@ -77,5 +80,23 @@ class NoHeadError(AmbError):
     """A model has no head for the task that was asked of it."""
 
 
+class OutOfMemoryError(AmbError):
+    """Not even one image fits."""
+
+
 class StoreError(AmbError):
     """The results folder cannot be read or written."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownNameError:
+    """The error for a name that nothing is registered under, with near names."""
+    known = sorted(known)
+    return UnknownNameError(f"No {kind} is called '{name}'.{near_names(name, known)} {listing} {len(known)}.")
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """` Did you mean ...?`, or nothing where no name is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -15,7 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from amb.api.component import Component, parameter_rows, value_text
 from amb.api.interfaces import Attack, Forgery, Method, ModelLoader, Suite
 from amb.api.spec import Spec, parse_spec
-from amb.plugin.manager import Kind, manager
+from amb.plugin.manager import manager
+from amb.plugin.registry import Catalog
 
 ROOT: Final = Path(__file__).parents[1]
 PATTERNS: Final = ("*.md", "[a-z]*/README.md", "benchmarks/*/README.md", "docs/*.md", "amb/DECISIONS.md")
@@ -69,7 +70,7 @@ def _copy(page: Path, target: Path) -> None:
             shutil.copy2(path, copy)
 
 
-def _write_kind(kind: Kind[Any], reference: Path) -> None:
+def _write_kind(kind: Catalog[Any], reference: Path) -> None:
     folder = reference / kind.listing
     folder.mkdir()
     components = []
@@ -82,7 +83,7 @@ def _write_kind(kind: Kind[Any], reference: Path) -> None:
     (reference / f"{kind.listing}.md").write_text(text, encoding="utf-8")
 
 
-def component_page(kind: Kind[Any], cls: type[Component]) -> str:
+def component_page(kind: Catalog[Any], cls: type[Component]) -> str:
     """The Markdown page of a component, from its declaration."""
     template = _environment().get_template("component.md.jinja")
     return template.render(

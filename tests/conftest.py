@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 import amb
-from amb.execution.engine import Engine, Run
+from amb.api.run import Run
+from amb.execution.engine import Engine
 from amb.execution.planning import make_plan
+from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
 from amb.execution.store import Store
 from amb.plugin import manager as plugins
-from amb.results.document import run_facts, run_id
 from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
 from amb.runtime.progress import Silent
 from amb.testing.toy import ToyLoader, ToySuite
@@ -69,8 +70,10 @@ def run_toy(manager: plugins.Manager, output: Path, warnings: list[str] | None =
     """A real run on the toy suite."""
     options = {"suite": "toy", "methods": [QUICK], "attacks": ["prune40"], **asked}
     plan = make_plan(manager.registry, **options)
-    run = Run(run_id(plan), plan, output, run_facts(manager.plugins))
+    run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
     said = [] if warnings is None else warnings
     progress = SimpleNamespace(track=Silent().track, say=said.append)
-    Engine(run, Steps(plan, Store(output / "store", said.append), progress).do, manager, progress).execute()
+    Engine(
+        run, Steps(plan, Store(output / "store", said.append), progress, manager.registry).do, manager, progress
+    ).execute()
     return run

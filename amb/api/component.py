@@ -64,13 +64,28 @@ def source_digest(cls: type) -> str:
         package = cls.__module__
     found = find_spec(package) if package != "__main__" else None
     if found is None or found.origin is None:
-        return "unknown"
+        return _digest_class(cls)
     origin = Path(found.origin)
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(origin.parent).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _digest_class(cls: type) -> str:
+    """Of the text of a class that stands in a notebook or a script; one that has no text is never found again."""
+    import inspect
+    from secrets import token_hex
+
+    try:
+        return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return _TEXTLESS.setdefault(cls, token_hex(8))
+
+
+_TEXTLESS: dict[type, str] = {}
+"""Digests of classes without a text, the same while this process lasts."""
 
 
 def digest_of(value: Any) -> str:

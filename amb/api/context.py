@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amb.api.interfaces import Method, Role
+from amb.api.interfaces import Method
+from amb.api.types import Role
 from amb.errors import AccessError
-from amb.runtime.batch_size import Room
+from amb.runtime.batch_size import BatchSizeLimiter
 from amb.runtime.compute import Compute
 from amb.runtime.progress import Progress, Silent
 
@@ -37,8 +38,8 @@ class Context:
     folder: Path
     """Scratch space for this job; removed afterwards."""
     compute: Compute = field(default_factory=Compute)
-    """How to compute; `amb.training.accumulate.Descent` and the models heed it."""
-    room: Room = field(default_factory=lambda: Room("training"), repr=False)
+    """How to compute; `amb.training.accumulate.GradientAccumulator` and the models heed it."""
+    limiter: BatchSizeLimiter = field(default_factory=lambda: BatchSizeLimiter("training"), repr=False)
     """How many images at once, where gradients are asked for."""
     progress: Progress = field(default_factory=Silent)
     base: Callable[[], VisionModel] | None = field(default=None, repr=False)
@@ -57,7 +58,7 @@ class Context:
 
     def place(self, model: VisionModel) -> VisionModel:
         """The model on the device, set to compute as asked: for models that were built, not copied."""
-        return self.compute.place(model)
+        return model.place(self.compute)
 
     def load(self, split: Split, rows_of_batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Batch]]:
         """Rows and their images, batch after batch; read ahead and in parallel where that is asked for."""

@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.component import Component
+from amb.api.types import Access, Fetch, Independent, Knows, ModelFacts, Protected, Role, Sibling, Work
 
 if TYPE_CHECKING:
     import torch
 
     from amb.api.context import Context
     from amb.api.data import Split
-    from amb.api.records import Embedding, Evidence, Key, ModelFacts
+    from amb.api.records import Embedding, Evidence, Key
     from amb.api.vision import SuspectView, VisionModel
-
-Access = Literal["labels", "logits", "features", "weights"]
-"""What a method may ask of a suspect, from the strictest black box to the white box."""
-ACCESS_LEVELS: Final[tuple[Access, ...]] = get_args(Access)
-
-Role = Literal["owner", "attacker", "trigger", "test"]
-"""The splits of a suite: the owner's data, the attacker's, the images a key is read on, the judge's."""
-
-Knows = Literal["model", "method", "key"]
-"""What an attacker has beside his own images: the model alone, the method that marked it, or the owner's key too."""
-
-Protected = Literal["encoder", "classifier"]
-"""What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
-
-
-class Fetch(NamedTuple):
-    """Something that has to lie on this machine before a run can begin: weights of a model, a data set."""
-
-    what: str
-    """What it is, such as `weights of timm/vit_base_patch16_224.mae`."""
-    source: str
-    """Where it comes from: a repository and file, an address, a command."""
-    size: int | None
-    """Bytes, where that is known."""
-    cached: bool
-    """Whether it is here already."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """How many images a piece of work passes through a whole model: what `amb plan` reckons time with.
-
-    A part of a model counts as that part of an image.
-    """
-
-    read: float = 0.0
-    """Forward alone."""
-    trained: float = 0.0
-    """Forward and backward."""
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.read + other.read, self.trained + other.trained)
-
-    def times(self, n: float) -> Work:
-        """The same `n` times."""
-        return Work(n * self.read, n * self.trained)
 
 
 class Method(Component, ABC):
@@ -114,7 +68,7 @@ class Method(Component, ABC):
         """
         raise NotImplementedError
 
-    unlearnable: ClassVar[bool] = False
+    has_agreement: ClassVar[bool] = False
     """Whether `agreement` is implemented."""
 
     def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> torch.Tensor:
@@ -152,7 +106,7 @@ class Attack(Component, ABC):
         """What `apply` costs; override it where images pass through the model. None where that is not known beforehand."""
         return Work()
 
-    def outline(self, model: VisionModel) -> VisionModel | None:
+    def skeleton(self, model: VisionModel) -> VisionModel | None:
         """An untrained model of the form that `apply` returns, where that is another; None where the form stays.
 
         So that a method which could not read the result says so before a student is trained for it.
@@ -196,28 +150,6 @@ class Edit(Component, ABC):
     @abstractmethod
     def apply(self, model: VisionModel) -> None:
         """Change the model in place: its backbone, filters or answers, never its heads. Needs no data, draws nothing."""
-
-
-@dataclass(frozen=True)
-class Independent:
-    """An innocent model that has nothing to do with the owner's."""
-
-    ref: str
-    group: str
-    """Class of negatives: `random-init`, `other-family`, `registers`, `other-seed`, `other-data`, ... (docs/concepts)."""
-
-
-@dataclass(frozen=True)
-class Sibling:
-    """A negative that comes from the owner's own model before it was marked."""
-
-    name: str
-    attack: str
-    """Spec of what was done to the unmarked model; `none` for the model itself."""
-    group: str = "sibling"
-    """Class of negatives: `unmarked`, `unmarked-finetuned`, `unmarked-pruned`, `unmarked-distilled`, `other-key`."""
-    ref: str | None = None
-    """Reference of a model that was made of the unmarked one beforehand; None for the unmarked model itself."""
 
 
 class Suite(Component, ABC):
@@ -271,11 +203,12 @@ class Suite(Component, ABC):
     def utility(self, model: VisionModel, ctx: Context) -> Mapping[str, float]:
         """How well a model does its job, each figure in 0..1, more is better."""
 
-    def classifier(self, model: VisionModel, ctx: Context) -> VisionModel:
-        """The model with a head for this suite's classes, trained together on the owner's images; a new model."""
-        from amb.training.loop import Schedule, tune
+    def classifier(self, model: VisionModel, ctx: Context) -> VisionModel | None:
+        """The model with a head for this suite's classes, trained together on the owner's images; a new model.
 
-        return tune(model, ctx.split("owner"), "classification", Schedule("cosine", epochs=5), ctx)
+        None leaves it to `amb.train_classifier`.
+        """
+        return None
 
 
 class ModelLoader(Component, ABC):
@@ -302,7 +235,7 @@ class ModelLoader(Component, ABC):
         """What `load(rest)` needs of the hub, for `amb plan`; found without importing the model's library."""
         return ()
 
-    def outline(self, rest: str) -> VisionModel:
+    def skeleton(self, rest: str) -> VisionModel:
         """The network of `load(rest)` with any weights, fetching nothing: what `amb plan` measures. Raises MissingError."""
         return self.load(rest)
 
@@ -311,8 +244,16 @@ class ModelLoader(Component, ABC):
         return self.load(rest).digest()
 
 
+DescribeAttack = Callable[[str], Mapping[str, str] | None]
+"""From an attack's name to what it says of itself, by topic; None where its plugin is not installed."""
+
+
 class Reporter(ABC):
     """Renders a document: its `tables` are laid out already, its `cells` are all there is to know (docs/schema.md)."""
+
+    def __init__(self, describe_attack: DescribeAttack = lambda _: None) -> None:
+        self.describe_attack = describe_attack
+        """What an attack does, for formats that explain it."""
 
     name: ClassVar[str]
     whole: ClassVar[bool] = False

@@ -7,37 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from amb.api.types import Access, Status, SuspectKind
 from amb.errors import StoreError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from amb.api.interfaces import Access
     from amb.api.vision import VisionModel
-
-Kind = Literal["positive", "negative", "forged"]
-"""`forged`: an innocent model read with a key that was made up for it."""
-Status = Literal["ok", "skipped", "failed"]
-
-
-class ModelFacts(NamedTuple):
-    """The sizes of a model, by which a method says whether it applies."""
-
-    ref: str
-    n_blocks: int
-    """Transformer blocks; 0 where the network cannot be cut."""
-    n_tokens: int
-    """CLS, where there is one, and patches; registers are not counted."""
-    dim: int
-    """Width of a token."""
-    n_features: int
-    """Length of the output embedding."""
-    n_classes: int | None
-    """Classes of its classification head; None where it has none."""
-    answers: Access = "weights"
-    """The most that a verifier is told of it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +77,44 @@ class Embedding:
     key: Key
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is worth reporting of the embedding, as JSON: steps, losses, trigger success. Nothing secret."""
+
+
+@dataclass(frozen=True)
+class EmbeddingFacts:
+    """What is worth reporting of an embedding: its cost, utility before and after, similarity. Nothing secret."""
+
+    method: str
+    """Canonical spec."""
+    access: Access
+    cached: bool
+    seconds: float
+    peak_memory_mib: float
+    report: Mapping[str, Any]
+    """What the method says of it."""
+    utility_before: Mapping[str, float]
+    utility_after: Mapping[str, float]
+    similarity: Mapping[str, float | None]
+    """Of clean features before and after."""
+    digests: Mapping[str, str]
+    """`owner`, `model`, `key`."""
+
+
+@dataclass(frozen=True)
+class SuspectFacts:
+    """What was measured on one suspect, before the verdict."""
+
+    cached: bool
+    utility: Mapping[str, float]
+    seconds: Mapping[str, float]
+    """`embed`, `attack`, `extract`."""
+    peak_memory_mib: float
+    digests: Mapping[str, str]
+    """`model`, `key`, `evidence`."""
+    report: Mapping[str, Any]
+    """What the attacks report of their work, by attack."""
+    evidence: Path
+    others: tuple[Path, ...] = ()
+    """Evidence of a forged key on other innocent models, on which its verdict rests."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,7 @@ class Cell:
     attack: str
     """Canonical spec of what made the suspect from its source; `none` where nothing did."""
     suspect: str
-    kind: Kind
+    kind: SuspectKind
     sibling: bool
     """A negative that comes from the owner's own, unmarked model."""
     seed: int
@@ -197,7 +213,7 @@ class CellResult:
     """Why a cell was skipped or failed."""
     verdict: Verdict | None = None
     utility: Mapping[str, float] = field(default_factory=dict)
-    utility_lost: float | None = None
+    utility_drop: float | None = None
     """Share of the protected model's utility that a positive suspect has lost."""
     destroyed: bool = False
     """It lost more than the suite tolerates, so it counts neither for nor against robustness."""
@@ -209,6 +225,12 @@ class CellResult:
     digests: Mapping[str, str] = field(default_factory=dict)
     evidence: Path | None = None
 
+    @classmethod
+    def of(cls, cell: Cell, facts: SuspectFacts) -> CellResult:
+        """A cell whose suspect was read, without a verdict yet."""
+        measured = {name: value for name, value in vars(facts).items() if name != "others"}
+        return cls(cell, "ok", **measured)
+
     def to_json(self) -> dict[str, Any]:
         """The cell as documented in docs/schema.md."""
         verdict = asdict(self.verdict) if self.verdict else dict.fromkeys(_VERDICT_FIELDS)
@@ -219,7 +241,7 @@ class CellResult:
             "reason": self.reason,
             **verdict,
             "utility": dict(self.utility),
-            "utility_lost": self.utility_lost,
+            "utility_drop": self.utility_drop,
             "destroyed": self.destroyed,
             "report": dict(self.report),
             "seconds": dict(self.seconds),

@@ -9,18 +9,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amb.api.interfaces import ACCESS_LEVELS, Access
-from amb.api.records import ModelFacts
+from amb.api.types import ACCESS_LEVELS, Access, ModelFacts
 from amb.errors import AccessError, NoHeadError
-from amb.models.heads import HEADS
-from amb.runtime.batch_size import Room
-from amb.runtime.compute import Precision, dtype_of
+from amb.runtime.batch_size import BatchSizeLimiter
+from amb.runtime.compute import Compute, Precision, dtype_of
 
 
 class Affine(NamedTuple):
@@ -130,13 +128,13 @@ class VisionModel(nn.Module):
         """What a deployed model does to images, (n, 3, height, width) in [0, 1], before it sees them; not in training."""
         self.output_filters: list[Callable[[Tensor], Tensor]] = []
         """What it does to logits and embeddings before it answers; not in training."""
-        self.answers: Access = "weights"
+        self.max_access: Access = "weights"
         """The most that a verifier is told of it: `labels` where it is deployed with nothing but its decisions."""
         self.precision: Precision = "fp32"
         """Of the arithmetic inside the backbone; tokens come out fp32."""
         self.compiled = False
         """Whether blocks go through torch.compile."""
-        self.room = Room("reading")
+        self.limiter = BatchSizeLimiter("reading")
         """How many images at once, where no gradient is asked for."""
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, -1, 1, 1), persistent=False)
@@ -176,7 +174,7 @@ class VisionModel(nn.Module):
         with self._autocast():
             if torch.is_grad_enabled():
                 return _full(work(rows))
-            return _full(self.room.fit(lambda parts: _joined([work(rows[part]) for part in parts]), len(rows)))
+            return _full(self.limiter.fit(lambda parts: _joined([work(rows[part]) for part in parts]), len(rows)))
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -215,6 +213,13 @@ class VisionModel(nn.Module):
             output = apply_filter(output)
         return output
 
+    def place(self, compute: Compute) -> Self:
+        """Move to the device and compute as asked; the model itself."""
+        self.precision, self.compiled = compute.precision, compute.compiled
+        if not self.limiter.shrunk:
+            self.limiter.most = compute.max_batch
+        return self.to(compute.device)
+
     def copy(self, ref: str | None = None) -> VisionModel:
         """A deep copy that shares nothing with this model."""
         twin = copy.deepcopy(self)
@@ -241,7 +246,7 @@ class VisionModel(nn.Module):
             dim=self.backbone.dim,
             n_features=self.backbone.pool(tokens).shape[1],
             n_classes=cast(int, head.n_classes) if head is not None else None,
-            answers=self.answers,
+            max_access=self.max_access,
         )
 
     def head_facts(self) -> dict[str, dict[str, Any]]:
@@ -279,11 +284,6 @@ def weights_digest(architecture: Mapping[str, Any], heads: Mapping[str, Any], st
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def build_heads(dim: int, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Module]:
-    """Untrained heads from their JSON; raises KeyError for a task that amb has no head for."""
-    return {task: HEADS[task](dim, **options) for task, options in facts.items()}
 
 
 class SuspectView:

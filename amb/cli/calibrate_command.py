@@ -11,7 +11,7 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.execution.planning import Plan
+    from amb.api.plan import Plan
     from amb.runtime.compute import Compute
 
 EPILOG = """
@@ -44,17 +44,13 @@ def command(
     Prints false claims on each class of innocent models, the rate that a suspect has to exceed at several false positive
     rates with the rate of false claims on models that had no part in choosing it, and the tau that innocent models allow.
     """
-    from amb.cli.run_command import execute
-    from amb.models.references import require_refs
     from amb.plugin.manager import manager
+    from amb.python.runs import run_plan
     from amb.report.formats import reporter_of
     from amb.report.layouts import with_tables
-    from amb.results.collect import collect
-    from amb.runtime.progress import make_progress
+    from amb.results.collect import as_collected
 
-    plugins = manager()
-    reporter = reporter_of(format_, plugins.registry)
-    require_refs(plan.references())
-    run = execute(plan.on(compute()), plugins, output_dir, make_progress(quiet))
-    click.echo(reporter.render(with_tables(collect(output_dir, runs=[run.id]), "negatives")))
-    return 1 if run.failed else 0
+    reporter = reporter_of(format_, manager().registry)
+    results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+    click.echo(reporter.render(with_tables(as_collected(results.document), "negatives")))
+    return 0 if results.succeeded else 1

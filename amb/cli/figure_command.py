@@ -57,8 +57,7 @@ def command(
 
 def _only(document: Mapping[str, Any], methods: Sequence[str]) -> Mapping[str, Any]:
     """The cells of these methods, all where none is named. Raises BadParamsError for one without results."""
-    from amb.errors import BadParamsError
-    from amb.plugin.manager import near_names
+    from amb.errors import BadParamsError, near_names
 
     known = list(dict.fromkeys(str(cell["method"]) for cell in document["cells"]))
     wanted = [name if name in known else _canonical(name) for name in methods]

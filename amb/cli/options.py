@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amb.runtime.compute import Compute, pick_device, pick_threads
+from amb.runtime.compute import PRECISIONS, Compute, pick_compute
 from amb.runtime.paths import DATA, DOWNLOAD, go_offline
 
 if TYPE_CHECKING:
-    from amb.execution.planning import Plan
+    from amb.api.plan import Plan
 
 output_dir = click.option(
     "--output-dir",
@@ -29,7 +29,7 @@ _COMPUTE = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
+        type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
         help="Of the models' arithmetic; weights stay fp32.",
@@ -52,8 +52,7 @@ def compute(command: Callable[..., Any]) -> Callable[..., Any]:
         chosen = {name: options.pop(name) for name in ("precision", "compiled", "tf32", "deterministic")}
 
         def make() -> Compute:
-            there = pick_device(device)
-            return Compute(there, **chosen, max_batch=max_batch, load_threads=pick_threads(load_threads, there))
+            return pick_compute(device, load_threads, max_batch=max_batch, **chosen)
 
         return command(*args, compute=make, **options)
 
@@ -162,7 +161,6 @@ _ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alph
 
 def _plan_of(params: tuple[str, ...], **asked: Any) -> Plan:
     from amb.api.spec import parse_assignments
-    from amb.execution.planning import make_plan
-    from amb.plugin.manager import manager
+    from amb.python.runs import plan_run
 
-    return make_plan(manager().registry, method_params=parse_assignments(params), **asked)
+    return plan_run(params=parse_assignments(params), **asked)

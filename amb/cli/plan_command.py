@@ -10,8 +10,8 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.execution.cost import Step
-    from amb.execution.planning import Plan
+    from amb.api.plan import Plan
+    from amb.execution.cost import MeasuredStep
     from amb.runtime.compute import Compute
 
 EPILOG = """
@@ -40,22 +40,21 @@ def command(
     One step of the owner's network is timed on the device, with untrained weights where its own are not here. Nothing is
     fetched, and nothing is written.
     """
-    from amb.execution import cost as reckon
+    from amb.execution import cost
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
+    from amb.report.layouts.cost import cost_to_json, fetch_table, work_table
 
-    reporter = reporter_of(format_, manager().registry)
-    fetches = reckon.fetches_of(plan)
-    step = _measured(plan, compute()) if measure else None
-    shares = reckon.shares_of(plan, step.facts) if step else []
-    tables = [
-        *([reckon.fetch_table(fetches)] if fetches else []),
-        *([reckon.work_table(shares, step)] if step else []),
-    ]
+    registry = manager().registry
+    reporter = reporter_of(format_, registry)
+    fetches = cost.list_fetches(plan, registry)
+    step = _measure_owner(plan, compute()) if measure else None
+    items = cost.list_work(plan, step.facts) if step else []
+    tables = [*([fetch_table(fetches)] if fetches else []), *([work_table(items, step)] if step else [])]
     document = {
         "schema": 1,
         "plan": {"suite": plan.suite.canonical(), "owner": plan.owner, "cells": len(plan.cells())}
-        | reckon.to_json(fetches, shares, step),
+        | cost_to_json(fetches, items, step),
         "tables": [table.to_json() for table in tables],
     }
     click.echo(reporter.render(document))
@@ -65,9 +64,10 @@ def command(
         click.echo(f"\n{len(plan.cells())} cells: {methods_on}.{nothing}")
 
 
-def _measured(plan: Plan, compute: Compute) -> Step:
+def _measure_owner(plan: Plan, compute: Compute) -> MeasuredStep:
     from amb.execution.cost import measure_step
-    from amb.models.references import outline_ref
+    from amb.models.references import load_skeleton
+    from amb.plugin.manager import manager
 
     compute.apply()
-    return measure_step(compute.place(outline_ref(plan.owner)), compute.device)
+    return measure_step(load_skeleton(plan.owner, manager().registry).place(compute), compute.device)

@@ -46,7 +46,7 @@ def command(
     from amb.errors import BadParamsError
     from amb.evaluation.activations import activation_profile, choose_block, draw_profile
     from amb.execution.store import check_writable
-    from amb.models.references import load_ref, require_refs
+    from amb.models.references import load_model, require_models
     from amb.plugin.manager import manager
 
     registry = manager().registry
@@ -56,8 +56,8 @@ def command(
     if path.suffix not in FIGURES:
         raise BadParamsError(f"A figure is {', '.join(FIGURES)}, not '{path.suffix}' ({path}).")
     check_writable(path.parent)
-    require_refs([ref])
-    model = compute().place(load_ref(ref))
+    require_models([ref], registry)
+    model = load_model(ref, registry).place(compute())
     if model.n_blocks < 2:
         raise BadParamsError(f"{ref} has no transformer blocks, so it has no activation profile. Give a transformer.")
     profile = activation_profile(model, split.batch(range(min(images, len(split)))).images)

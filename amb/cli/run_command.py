@@ -12,11 +12,8 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
-    from amb.execution.engine import Run
-    from amb.execution.planning import Plan
-    from amb.plugin.manager import Manager
+    from amb.api.plan import Plan
     from amb.runtime.compute import Compute
-    from amb.runtime.progress import Progress
 
 EPILOG = """
 \b
@@ -50,39 +47,21 @@ def command(
     Every positive suspect (what the attacks make of the marked model) stands beside the suite's negatives:
     independent models, and siblings that come from the same unmarked source. Exit code 1 if a cell failed.
     """
-    from amb.models.references import digest_ref, require_refs
+    from amb.execution.execute import check_plan
     from amb.plugin.manager import manager
+    from amb.python.runs import run_plan
     from amb.report.formats import reporter_of
     from amb.report.layouts.run import with_run_tables
-    from amb.results.document import document
-    from amb.runtime.progress import make_progress
 
-    plugins = manager()
-    reporter = reporter_of(format_, plugins.registry)
-    require_refs(plan.references())
+    registry = manager().registry
+    reporter = reporter_of(format_, registry)
     if dry_run:
-        for ref in plan.references():
-            digest_ref(ref)  # raises where it is not to be had
+        check_plan(plan, registry)
         _print_plan(plan, format_)
         return 0
-    run = execute(plan.on(compute()), plugins, output_dir, make_progress(quiet))
-    click.echo(reporter.render(with_run_tables(document(run))))
-    return 1 if run.failed else 0
-
-
-def execute(plan: Plan, plugins: Manager, output: Path, progress: Progress) -> Run:
-    """Every cell of a plan, one after the other in this process."""
-    from amb.execution.engine import Engine, Run
-    from amb.execution.steps import Steps
-    from amb.execution.store import Store, check_writable
-    from amb.results.document import run_facts, run_id
-
-    check_writable(output)
-    run = Run(run_id(plan), plan, output, run_facts(plugins.plugins))
-    steps = Steps(plan, Store(output / "store", progress.say), progress)
-    progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.compute.device}; results go to {output}")
-    Engine(run, steps.do, plugins, progress).execute()
-    return run
+    results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+    click.echo(reporter.render(with_run_tables(results.document)))
+    return 0 if results.succeeded else 1
 
 
 def _print_plan(plan: Plan, format_: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from amb.api.component import Component
-    from amb.plugin.manager import Kind
+    from amb.plugin.registry import Catalog
 
 EPILOG = """
 \b
@@ -26,7 +26,8 @@ Examples:
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(name: str, format_: str) -> None:
     """Show what a component does, its source, parameters with defaults and bounds, and presets."""
-    from amb.plugin.manager import manager, unknown_name
+    from amb.errors import unknown_name
+    from amb.plugin.manager import manager
 
     registry = manager().registry
     found = [kind for kind in registry.kinds.values() if name in kind.names()]
@@ -43,7 +44,7 @@ def command(name: str, format_: str) -> None:
         _print(page)
 
 
-def _page(kind: Kind[Any], name: str) -> dict[str, Any]:
+def _page(kind: Catalog[Any], name: str) -> dict[str, Any]:
     cls, preset = kind.find(name)
     return {
         "kind": kind.kind,

@@ -9,12 +9,12 @@ FIGURES: Final = (("head_accuracy", "acc"), ("head_miou", "mIoU"), ("probe", "pr
 """The model's own task head where it has one, else the probe of its embedding; with the word that tables use."""
 
 
-def worth(utility: Mapping[str, float]) -> tuple[str, float] | None:
+def primary_utility(utility: Mapping[str, float]) -> tuple[str, float] | None:
     """Which figure says best what a model is worth, and the figure."""
     return next(((short, utility[name]) for name, short in FIGURES if name in utility), None)
 
 
-def share_lost(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+def utility_drop(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
     """Share of a model's worth that is gone, 0..1, negative where it gained; None where no figure is in both.
 
     By the first of FIGURES that both have: an attacked model with a head for the task that the protected one had is

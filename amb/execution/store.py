@@ -28,7 +28,7 @@ Make = Callable[[Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """A finished step."""
 
     digest: str
@@ -45,14 +45,14 @@ class Store:
         self.root = root
         self._warn = warn
 
-    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`, computed by `make` where there is none yet. Raises StoreError."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
         folder = self.root / kind / digest
         with self._locked(kind, digest):
             return self._read(folder, digest) or self._write(folder, digest, inputs, make)
 
-    def _read(self, folder: Path, digest: str) -> Entry | None:
+    def _read(self, folder: Path, digest: str) -> StoreEntry | None:
         if not folder.exists():
             return None
         damage = _damage(folder)
@@ -60,9 +60,9 @@ class Store:
             self._warn(f"store entry {folder} is damaged ({damage}): computing it again")
             shutil.rmtree(folder, ignore_errors=True)
             return None
-        return Entry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
+        return StoreEntry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
 
-    def _write(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+    def _write(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         draft = folder.with_name(f".draft-{digest}")  # under the entry's lock: what lies there is a killed process's
         shutil.rmtree(draft, ignore_errors=True)
         with _explained(self.root):
@@ -78,7 +78,7 @@ class Store:
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return Entry(digest, folder, facts, cached=False)
+        return StoreEntry(digest, folder, facts, cached=False)
 
     @contextmanager
     def _locked(self, kind: str, digest: str) -> Iterator[None]:
@@ -99,13 +99,13 @@ class NotStored(Exception):  # noqa: N818 (an answer, not an error)
 class Lookup(Store):
     """A store that only says what is there: nothing is computed, written or removed."""
 
-    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
+    def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`. Raises NotStored."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
         folder = self.root / kind / digest
         if not folder.exists() or _damage(folder):
             raise NotStored(kind)
-        return Entry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
+        return StoreEntry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
 
 
 def check_writable(folder: Path) -> None:

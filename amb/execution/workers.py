@@ -14,21 +14,33 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+from amb.api.plan import Plan
 from amb.errors import StoreError
-from amb.execution.planning import Plan
-from amb.execution.steps import Job, Outcome, Steps, describe
+from amb.execution.jobs import (
+    EmbedJob,
+    F,
+    Job,
+    JobRunner,
+    Outcome,
+    ProfileJob,
+    SuspectJob,
+    describe_job,
+    list_suspect_jobs,
+)
+from amb.execution.steps import Steps
 from amb.execution.store import Store
+from amb.plugin.manager import manager
 from amb.runtime.progress import Silent, make_progress
 
 _LEAVE_SECONDS = 10
 """How long an idle worker may take to leave."""
 
 
-class Task(NamedTuple):
+class PlannedJob(NamedTuple):
     """A job of one of the plans."""
 
     plan: int
-    job: Job
+    job: Job[Any]
 
 
 @dataclass
@@ -37,7 +49,7 @@ class _Worker:
 
     process: Any
     pipe: Connection
-    task: Task | None = None
+    task: PlannedJob | None = None
 
 
 @dataclass
@@ -47,20 +59,24 @@ class Workers:
     plans: Sequence[Plan]
     store: Path
     n: int
-    heard: Callable[[Plan, Job, Outcome], None] = lambda *_: None
+    heard: Callable[[Plan, Job[Any], Outcome[Any]], None] = lambda *_: None
     """Told of each outcome as it comes in."""
     quiet: bool = False
-    _waiting: deque[Task] = field(default_factory=deque)
-    _done: dict[Task, Outcome] = field(default_factory=dict)
+    _waiting: deque[PlannedJob] = field(default_factory=deque)
+    _done: dict[PlannedJob, Outcome[Any]] = field(default_factory=dict)
     _workers: list[_Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._waiting.extend(tasks_of(self.plans))
+        self._waiting.extend(order_jobs(self.plans))
         self._workers.extend(self._start() for _ in range(min(self.n, len(self._waiting))))
 
-    def do_of(self, plan: int) -> Callable[[Job], Outcome]:
+    def runner_of(self, plan: int) -> JobRunner:
         """What the engine of a plan calls for each of its jobs."""
-        return lambda job: self._result(Task(plan, job))
+
+        def run_job(job: Job[F]) -> Outcome[F]:
+            return self._wait_for(PlannedJob(plan, job))
+
+        return run_job
 
     def stop(self) -> None:
         """End every process; what they were at is lost, what is finished is in the store."""
@@ -73,7 +89,7 @@ class Workers:
             worker.process.terminate()
             worker.process.join()
 
-    def _result(self, task: Task) -> Outcome:
+    def _wait_for(self, task: PlannedJob) -> Outcome[Any]:
         """The outcome of a task, waited for while all workers are kept busy."""
         while task not in self._done:
             self._hand_out()
@@ -87,7 +103,7 @@ class Workers:
             if worker.task is None and (task := self._next()) is not None:
                 self._workers[at] = self._send(worker, task)
 
-    def _send(self, worker: _Worker, task: Task) -> _Worker:
+    def _send(self, worker: _Worker, task: PlannedJob) -> _Worker:
         """The worker that has the task: another one where this was killed while it waited."""
         try:
             worker.pipe.send(task)
@@ -97,22 +113,22 @@ class Workers:
         worker.task = task
         return worker
 
-    def _next(self) -> Task | None:
+    def _next(self) -> PlannedJob | None:
         """The first task that can begin, rather one whose suspect no other worker is making at the moment."""
-        making = {_suspect(worker.task) for worker in self._workers if worker.task} - {None}
+        making = {_suspect_of(worker.task) for worker in self._workers if worker.task} - {None}
         ready = (task for task in self._waiting if self._can_begin(task))
         first = next(ready, None)
         chosen = first
-        if first is not None and _suspect(first) in making:
-            chosen = next((task for task in ready if _suspect(task) not in making), first)
+        if first is not None and _suspect_of(first) in making:
+            chosen = next((task for task in ready if _suspect_of(task) not in making), first)
         if chosen is not None:
             self._waiting.remove(chosen)
         return chosen
 
-    def _can_begin(self, task: Task) -> bool:
-        if task.job.kind != "measure":
+    def _can_begin(self, task: PlannedJob) -> bool:
+        if not isinstance(task.job, SuspectJob):
             return True
-        embedded = self._done.get(Task(task.plan, Job("embed", task.job.method)))
+        embedded = self._done.get(PlannedJob(task.plan, EmbedJob(task.job.method)))
         return embedded is not None and embedded.status == "ok"
 
     def _collect(self, worker: _Worker) -> None:
@@ -122,8 +138,8 @@ class Workers:
             answer = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
-            what = describe(self.plans[task.plan], task.job)
-            answer = Outcome("failed", reason=f"{what}: its process died ({_how(worker.process.exitcode)})")
+            what = describe_job(self.plans[task.plan], task.job)
+            answer = Outcome("failed", reason=f"{what}: its process died ({_describe_end(worker.process.exitcode)})")
             self._workers[self._workers.index(worker)] = self._start()
         if isinstance(answer, str):
             raise StoreError(answer)
@@ -135,7 +151,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
         ours, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self.n)
-        work = partial(_work, theirs, list(self.plans), self.store, threads, self.quiet)
+        work = partial(_serve, theirs, list(self.plans), self.store, threads, self.quiet)
         process = context.Process(target=work, daemon=True)
         with _environment(OMP_NUM_THREADS=str(threads)):  # read by the libraries when they load
             process.start()
@@ -143,29 +159,29 @@ class Workers:
         return _Worker(process, ours)
 
 
-def tasks_of(plans: Sequence[Plan]) -> Iterator[Task]:
+def order_jobs(plans: Sequence[Plan]) -> Iterator[PlannedJob]:
     """Every job of every plan: embeddings first, so that no worker waits for one at the end."""
     for index, plan in enumerate(plans):
-        yield Task(index, Job("profile"))
-        yield from (Task(index, Job("embed", method)) for method in range(len(plan.methods)))
+        yield PlannedJob(index, ProfileJob())
+        yield from (PlannedJob(index, EmbedJob(method)) for method in range(len(plan.methods)))
     for index, plan in enumerate(plans):
-        for method in range(len(plan.methods)):
-            yield from (Task(index, Job("measure", method, suspect)) for suspect in range(len(plan.suspects)))
+        yield from (PlannedJob(index, job) for job in list_suspect_jobs(plan))
 
 
-def _work(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
+def _serve(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
     """A worker's life: take a task, send its outcome, until the pipe closes."""
     import torch
 
     Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     store = Store(root, make_progress(quiet).say)
+    registry = manager().registry
     steps: dict[int, Steps] = {}
     try:
         while True:
-            task: Task = pipe.recv()
+            task: PlannedJob = pipe.recv()
             if task.plan not in steps:
-                steps = {task.plan: Steps(plans[task.plan], store, Silent())}  # one plan's models in memory
+                steps = {task.plan: Steps(plans[task.plan], store, Silent(), registry)}  # one plan's models in memory
             try:
                 pipe.send(steps[task.plan].do(task.job))
             except StoreError as error:
@@ -182,12 +198,12 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _suspect(task: Task | None) -> tuple[int, int] | None:
+def _suspect_of(task: PlannedJob | None) -> tuple[int, int] | None:
     """What is attacked and measured; two methods that leave the owner as it is share it."""
-    return (task.plan, task.job.suspect) if task and task.job.kind == "measure" else None
+    return (task.plan, task.job.suspect) if task and isinstance(task.job, SuspectJob) else None
 
 
-def _how(exitcode: int | None) -> str:
+def _describe_end(exitcode: int | None) -> str:
     return f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
 
 

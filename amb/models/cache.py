@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from amb.models.references import build_model, digest_ref, load_ref
+from amb.models.references import build_model, find_digest, load_model
+from amb.plugin.registry import Registry
 
 if TYPE_CHECKING:
     from amb.api.vision import VisionModel
-    from amb.runtime.batch_size import Room
+    from amb.runtime.batch_size import BatchSizeLimiter
     from amb.runtime.compute import Compute
 
 MODELS_KEPT: Final = 4
@@ -21,7 +22,7 @@ MODELS_KEPT: Final = 4
 
 
 @dataclass(frozen=True)
-class Handle:
+class ModelHandle:
     """A model by its digest; loaded only when something has to be computed on it."""
 
     ref: str
@@ -29,31 +30,33 @@ class Handle:
     read: Callable[[], VisionModel]
 
 
-class Shelf:
+class ModelCache:
     """Loads models to where they compute, as they are asked to; all learn together how many images fit."""
 
-    def __init__(self, compute: Compute, room: Room) -> None:
-        self._compute, self._room = compute, room
+    def __init__(self, registry: Registry, compute: Compute, limiter: BatchSizeLimiter) -> None:
+        self._registry, self._compute, self._limiter = registry, compute, limiter
         self._models: OrderedDict[str, VisionModel] = OrderedDict()
 
-    def of_ref(self, ref: str) -> Handle:
+    def of_ref(self, ref: str) -> ModelHandle:
         """The model that a reference names. Raises where it is missing or unknown."""
-        return Handle(ref, digest_ref(ref), partial(load_ref, ref))
+        return ModelHandle(ref, find_digest(ref, self._registry), partial(load_model, ref, self._registry))
 
-    def of_file(self, stem: Path, ref: str, digest: str) -> Handle:
+    def of_file(self, stem: Path, ref: str, digest: str) -> ModelHandle:
         """A model file of the store."""
-        from amb.models.checkpoint import load_model
+        from amb.models.checkpoint import load_checkpoint
 
-        return Handle(ref, digest, partial(load_model, stem, ref, build_model))
+        return ModelHandle(
+            ref, digest, partial(load_checkpoint, stem, ref, partial(build_model, registry=self._registry))
+        )
 
-    def load(self, handle: Handle) -> VisionModel:
+    def load(self, handle: ModelHandle) -> VisionModel:
         """The model itself, kept for the next step that wants it."""
-        model = self._models.pop(handle.digest, None) or self._placed(handle.read())
+        model = self._models.pop(handle.digest, None) or self._place(handle.read())
         self._models[handle.digest] = model
         while len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return model
 
-    def _placed(self, model: VisionModel) -> VisionModel:
-        model.room = self._room
-        return self._compute.place(model)
+    def _place(self, model: VisionModel) -> VisionModel:
+        model.limiter = self._limiter
+        return model.place(self._compute)

@@ -56,7 +56,9 @@ class Card(BaseModel):
         return self
 
 
-def save_model(model: VisionModel, stem: Path, about: Mapping[str, Any] | None = None, *, half: bool = False) -> Card:
+def save_checkpoint(
+    model: VisionModel, stem: Path, about: Mapping[str, Any] | None = None, *, half: bool = False
+) -> Card:
     """Write both files; `stem` is the path without its ending.
 
     `half` stores weights in half precision: for models whose weights were rounded to it, so that nothing is lost.
@@ -89,7 +91,7 @@ def read_card(stem: Path) -> Card:
         raise CheckpointError(f"{path} is not a model card: {reason}. See docs/schema.md for its form.") from None
 
 
-def load_model(stem: Path, ref: str, build: Build) -> VisionModel:
+def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
     """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError."""
     card = read_card(stem)
     path = Path(f"{stem}.safetensors")
@@ -174,7 +176,7 @@ def _stored_form(tensor: Tensor, half: bool) -> Tensor:
 def _assemble(card: Card, build: Build) -> VisionModel:
     from torch import nn
 
-    from amb.api.vision import build_heads
+    from amb.models.heads import build_heads
 
     bare = build(card.architecture)
     try:

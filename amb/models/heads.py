@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import torch
@@ -57,3 +58,8 @@ class SegmentationHead(nn.Module):
 
 HEADS: Final = {"classification": ClassificationHead, "segmentation": SegmentationHead}
 """The head of each task."""
+
+
+def build_heads(dim: int, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Module]:
+    """Untrained heads from their JSON; raises KeyError for a task that amb has no head for."""
+    return {task: HEADS[task](dim, **options) for task, options in facts.items()}

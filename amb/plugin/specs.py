@@ -15,7 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     from amb.api.interfaces import Attack, Edit, Method, ModelLoader, Reporter, Suite
     from amb.api.records import Cell, CellResult
-    from amb.execution.engine import Run
+    from amb.api.run import Run
 
 hookspec = pluggy.HookspecMarker("amb")
 hookimpl = pluggy.HookimplMarker("amb")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from amb.errors import BadParamsError, MissingError, StoreError
-from amb.plugin.manager import near_names
+from amb.errors import BadParamsError, MissingError, StoreError, near_names
 
 SCHEMA = 1
 _QUESTION = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
@@ -36,6 +35,19 @@ def collect(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) ->
             has = f"There are: {', '.join(names)}." if names else "No sweep has run there."
             raise BadParamsError(f"There is no sweep '{sweep}' in {output}.{near_names(sweep, names)} {has}")
     return {"schema": SCHEMA, "runs": list(found.values()), "cells": _latest(found)}
+
+
+def as_collected(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of one run in the shape of a collected one; what old or foreign runs do not say is unknown."""
+    runs = [{**_UNKNOWN, "embeddings": [], **run} for run in document.get("runs") or [document["run"]]]
+    where = {"suite": runs[0]["suite"], "owner": runs[0]["owner"], "sweep": runs[0].get("sweep"), "run": runs[0]["id"]}
+    return {"schema": document["schema"], "runs": runs, "cells": [{**where, **cell} for cell in document["cells"]]}
+
+
+_UNKNOWN: Final = {
+    "machine": {"system": "unknown", "architecture": "machine", "cpus": "unknown"},
+    "device": "unknown device",
+}
 
 
 def _latest(found: Mapping[Path, dict[str, Any]]) -> list[dict[str, Any]]:

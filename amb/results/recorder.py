@@ -1,4 +1,4 @@
-"""Core's own plugin: the reporters, and the files of a run. Written against the same hooks as anybody's."""
+"""Writes the files of a run as it goes on, as an observer of the same hooks as anybody's."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.component import finite
 from amb.plugin.specs import hookimpl
-from amb.report.formats import (
-    CsvReporter,
-    HtmlReporter,
-    JsonReporter,
-    LatexReporter,
-    MarkdownReporter,
-    TableReporter,
-)
 
 if TYPE_CHECKING:
-    from amb.api.interfaces import Reporter
     from amb.api.records import CellResult
-    from amb.execution.engine import Run
+    from amb.api.run import Run
 
 _NOTE: Final = "files"
 """Of the run's notes: what run.json held when it was last written."""
-
-
-@hookimpl
-def amb_register_reporters() -> list[type[Reporter]]:
-    return [TableReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
 
 
 @hookimpl

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Self, TypeVar
 
-from amb.errors import AmbError
+from amb.errors import OutOfMemoryError
 
 T = TypeVar("T")
 
 
-class OutOfRoomError(AmbError):
-    """Not even one image fits."""
-
-
-class Room:
+class BatchSizeLimiter:
     """The most images in one pass. Whoever shares it learns from what did not fit before.
 
     It is of the machine, not of a model: a copy of a model shares its original's.
@@ -42,7 +38,7 @@ class Room:
     def fit(self, work: Callable[[list[slice]], T], n: int) -> T:
         """What `work` makes of the parts of `n` rows; begun anew with smaller parts while memory runs out.
 
-        Raises OutOfRoomError where a single row does not fit.
+        Raises OutOfMemoryError where a single row does not fit.
         """
         while True:
             parts = self.parts(n)
@@ -56,7 +52,7 @@ class Room:
 
     def _shrink(self, size: int, reason: str) -> None:
         if size <= 1:
-            raise OutOfRoomError(
+            raise OutOfMemoryError(
                 f"Memory ran out {self.what} with one image at a time ({reason}). "
                 "Take a smaller model or image size, --precision bf16, or another device."
             )

@@ -12,7 +12,6 @@ from amb.errors import BadParamsError
 if TYPE_CHECKING:
     import torch
 
-    from amb.api.vision import VisionModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """Of the arithmetic inside a model's blocks; weights, losses and everything a method computes itself stay fp32."""
@@ -55,13 +54,6 @@ class Compute:
             torch.backends.cudnn.benchmark = False
             torch.use_deterministic_algorithms(True, warn_only=True)
 
-    def place(self, model: VisionModel) -> VisionModel:
-        """The model on the device, set to compute as asked."""
-        model.precision, model.compiled = self.precision, self.compiled
-        if not model.room.shrunk:
-            model.room.most = self.max_batch
-        return model.to(self.device)
-
     def facts(self) -> dict[str, Any]:
         """What results say of it: as asked, and what the device is."""
         return {
@@ -73,6 +65,12 @@ class Compute:
             "deterministic": self.deterministic,
             "max_batch": self.max_batch,
         }
+
+
+def pick_compute(device: str = "auto", load_threads: int | None = None, **options: Any) -> Compute:
+    """How to compute on a device that is really there; `options` are Compute's other fields. Raises BadParamsError."""
+    there = pick_device(device)
+    return Compute(there, load_threads=pick_threads(load_threads, there), **options)
 
 
 def pick_device(wanted: str) -> str:

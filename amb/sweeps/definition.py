@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final, TypeVar
 
+from amb.api.plan import Plan
 from amb.errors import BadParamsError
-from amb.execution.planning import Plan, make_plan, n_suspects
-from amb.plugin.manager import Registry
+from amb.execution.planning import make_plan, n_suspects
+from amb.plugin.registry import Registry
 
 T = TypeVar("T", str, int)
 FILTERS: Final = ("suite", "method", "attack", "seed")

@@ -14,9 +14,9 @@ from typing import Any, Final
 from amb.api.component import Component, value_text
 from amb.api.interfaces import Suite
 from amb.api.spec import SPEC_VALUE, parse_chain, parse_spec
-from amb.errors import UsageError
+from amb.errors import UsageError, near_names
 from amb.execution.planning import MOST_NEGATIVES, is_forgery, n_claimed, n_suspects
-from amb.plugin.manager import Kind, Registry, near_names
+from amb.plugin.registry import Catalog, Registry
 from amb.sweeps.definition import Sweep
 from amb.sweeps.yaml import Problem, Value, read_yaml
 
@@ -38,6 +38,27 @@ def read_sweep(path: Path, registry: Registry) -> Sweep:
         count = "One mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
         raise UsageError("\n".join([f"{count} in {path}, so nothing was run:", *map(str, ordered)]))
     return sweep
+
+
+def check_sweep(definition: Mapping[str, Any], registry: Registry) -> Sweep:
+    """The sweep of a mapping of the form that files have. Raises UsageError with every mistake."""
+    place = "the sweep's definition"
+    checker = _Checker(registry, place, [])
+    values = {str(key): _to_value(value, place) for key, value in definition.items()}
+    sweep = checker.sweep(values, "sweep")
+    if checker.problems or sweep is None:
+        said = "\n".join(dict.fromkeys(problem.text for problem in checker.problems))
+        raise UsageError(f"The sweep cannot be run as it is defined:\n{said}")
+    return sweep
+
+
+def _to_value(data: Any, place: str) -> Value:
+    """Plain data as the reader of files gives it."""
+    if isinstance(data, Mapping):
+        return Value({str(key): _to_value(value, place) for key, value in data.items()}, place, 1)
+    if isinstance(data, list | tuple):
+        return Value([_to_value(item, place) for item in data], place, 1)
+    return Value(data, place, 1)
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,7 @@ class _Checker:
     # Components and their axes
 
     def _entries(
-        self, values: Mapping[str, Value], key: str, kind: Kind[Any], *, required: bool = False
+        self, values: Mapping[str, Value], key: str, kind: Catalog[Any], *, required: bool = False
     ) -> list[Entry]:
         found = []
         for item in self._items(values, key, required=required):
@@ -199,7 +220,7 @@ class _Checker:
                 found.append(Entry(links, item))
         return found
 
-    def _links(self, value: Value, key: str, kind: Kind[Any]) -> list[Link]:
+    def _links(self, value: Value, key: str, kind: Catalog[Any]) -> list[Link]:
         """The links that an entry names, each checked."""
         data = value.data
         if isinstance(data, str):
@@ -232,7 +253,7 @@ class _Checker:
         self._refuse_repeats(items, f"axis {name}")
         return items
 
-    def _check_link(self, link: Link, place: Value, kind: Kind[Component]) -> None:
+    def _check_link(self, link: Link, place: Value, kind: Catalog[Component]) -> None:
         for text, value in link.probes():
             if not self._try(partial(_create, kind, text), value or place) and value is None:
                 return  # the others would only say the same again
@@ -280,11 +301,11 @@ class _Checker:
         return "+".join(attack.canonical() for attack in self.registry.attack_chain(text))
 
 
-def _create(kind: Kind[Component], text: str) -> Component:
+def _create(kind: Catalog[Component], text: str) -> Component:
     return kind.create(parse_spec(text))
 
 
-def _create_chain(kind: Kind[Component], text: str, key: str) -> list[Component]:
+def _create_chain(kind: Catalog[Component], text: str, key: str) -> list[Component]:
     return [kind.create(spec) for spec in (parse_chain(text) if key == "attacks" else (parse_spec(text),))]
 
 

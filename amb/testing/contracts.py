@@ -19,9 +19,10 @@ import torch
 
 from amb.api.component import Component, parameter_rows
 from amb.api.context import Context
-from amb.api.interfaces import ACCESS_LEVELS, Attack, Method, ModelLoader, Reporter, Suite
+from amb.api.interfaces import Attack, Method, ModelLoader, Reporter, Suite
 from amb.api.records import Evidence, Key
 from amb.api.spec import parse_spec
+from amb.api.types import ACCESS_LEVELS
 from amb.api.vision import SuspectView, VisionModel
 from amb.evaluation.statistics import bit_error_rate, detection_rate, errors
 from amb.testing.toy import toy_context, toy_model
@@ -164,7 +165,7 @@ class AttackContract(ComponentContract):
     def test_the_form_that_it_announces_is_what_it_makes(
         self, attack: Attack, model: VisionModel, tmp_path: Path
     ) -> None:
-        form = None if attack.skip(model) else attack.outline(model)
+        form = None if attack.skip(model) else attack.skeleton(model)
         if form is None:
             pytest.skip("the form stays, or the attack does not apply")
         made = self.attacked(attack, model, tmp_path).facts()
@@ -181,17 +182,17 @@ class AttackContract(ComponentContract):
             torch.testing.assert_close(attacked.eval().features(images), model.eval().features(images))
 
     def test_the_attacked_model_survives_saving(self, attack: Attack, model: VisionModel, tmp_path: Path) -> None:
-        from amb.models.checkpoint import load_model, save_model
-        from amb.models.references import build_model
+        from amb.models.checkpoint import load_checkpoint, save_checkpoint
+        from amb.python.catalog import build_model
 
         attacked = self.attacked(attack, model, tmp_path).eval()
-        save_model(attacked, tmp_path / "attacked")
-        loaded = load_model(tmp_path / "attacked", "loaded", build_model)
+        save_checkpoint(attacked, tmp_path / "attacked")
+        loaded = load_checkpoint(tmp_path / "attacked", "loaded", build_model)
         side = model.backbone.image_size
         images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             torch.testing.assert_close(loaded.features(images), attacked.features(images), rtol=0, atol=0)
-        assert loaded.answers == attacked.answers
+        assert loaded.max_access == attacked.max_access
 
     def attacked(self, attack: Attack, model: VisionModel, folder: Path, *axes: str) -> VisionModel:
         """Apply the attack as the engine would, with the context it declares; skip where it does not apply."""
@@ -283,7 +284,7 @@ class ModelLoaderContract(ComponentContract):
             assert features.shape == (2, model.facts().n_features)
 
     def test_architecture_builds_the_same_network(self, loader: ModelLoader) -> None:
-        from amb.models.references import build_model
+        from amb.python.catalog import build_model
 
         for name in loader.names():
             model = loader.load(name)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from amb.api.context import Context
 from amb.api.data import Batch
-from amb.api.interfaces import Access, Independent, Method, ModelLoader, Protected, Role, Sibling, Suite
+from amb.api.interfaces import Method, ModelLoader, Suite
 from amb.api.records import Embedding, Evidence, Key
+from amb.api.types import Access, Independent, Protected, Role, Sibling
 from amb.api.vision import Affine, Backbone, BlockParts, SuspectView, VisionModel
 from amb.errors import CheckpointError, UnknownNameError
 from amb.models.heads import HEADS
@@ -145,7 +146,7 @@ class ToyMethod(Method):
     access: ClassVar[Access] = "labels"
     protects: ClassVar[Protected] = "classifier"
     forgeries: ClassVar[Mapping[str, str]] = {"messages": "take the labels that the innocent model gives"}
-    unlearnable: ClassVar[bool] = True
+    has_agreement: ClassVar[bool] = True
     n: int = 16
     """Images in the key."""
 

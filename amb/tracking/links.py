@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from amb.errors import AmbError, BadParamsError, MissingError, printable
-from amb.plugin.manager import near_names
+from amb.errors import AmbError, BadParamsError, MissingError, near_names, printable
 from amb.tracking.metrics import key, text
 from amb.tracking.observer import EXPERIMENT, tracking_uri
 from amb.tracking.server import QUIET

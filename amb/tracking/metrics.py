@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.component import digest_of, value_text
 from amb.errors import printable
-from amb.evaluation.primary_utility import share_lost, worth
+from amb.evaluation.primary_utility import primary_utility, utility_drop
 
 if TYPE_CHECKING:
     from amb.api.interfaces import Method
-    from amb.api.records import Cell, CellResult, Verdict
-    from amb.execution.engine import Run
+    from amb.api.records import Cell, CellResult, EmbeddingFacts, Verdict
+    from amb.api.run import Run
 
 Curves = Mapping[str, Sequence[float]]
 """Metrics stepped by tau: value number i belongs to tau = i."""
@@ -75,7 +75,7 @@ def cell_metrics(result: CellResult) -> dict[str, float]:
         **(_judged(result.verdict) if result.verdict else {}),  # first: MLflow's comparison starts with it
         **_seconds(result.seconds),
         **_utility(result.utility),
-        "utility_lost": result.utility_lost,
+        "utility_drop": result.utility_drop,
         "peak_memory_mib": result.peak_memory_mib,
         "cached": float(result.cached),
     }
@@ -137,12 +137,12 @@ def summary_metrics(run: Run, method: str) -> dict[str, float]:
     cells = _cells_of(run, method)
     positives = [cell for cell in cells if cell.cell.kind == "positive" and not cell.destroyed]
     negatives = [cell for cell in cells if cell.cell.kind == "negative"]
-    embedding = next((each for each in run.embeddings if each["method"] == method), {})
+    embedding = next((each for each in run.embeddings if each.method == method), None)
     return _finite(
         {
             **_robust(positives),  # first: MLflow's comparison starts with it
             **_kept(embedding),
-            **_seconds({**_mean_seconds(cells), "embed": embedding.get("seconds")}),
+            **_seconds({**_mean_seconds(cells), "embed": embedding.seconds if embedding else None}),
             **_innocent(negatives, [cell for cell in cells if cell.cell.kind == "forged"]),
             **_apart(_rates(positives), _rates(negatives)),
             "n_destroyed": sum(cell.destroyed for cell in cells),
@@ -236,10 +236,12 @@ def _apart(positives: Sequence[float], negatives: Sequence[float]) -> dict[str, 
     }
 
 
-def _kept(embedding: Mapping[str, Any]) -> dict[str, float | None]:
+def _kept(embedding: EmbeddingFacts | None) -> dict[str, float | None]:
     """What the embedded model is worth, and what share of that embedding cost."""
-    after = embedding.get("utility_after", {})
-    return {**_utility(after), "utility_lost": share_lost(embedding.get("utility_before", {}), after)}
+    if embedding is None:
+        return {}
+    before, after = embedding.utility_before, embedding.utility_after
+    return {**_utility(after), "utility_drop": utility_drop(before, after)}
 
 
 def _judged(verdict: Verdict) -> dict[str, float | None]:
@@ -261,7 +263,7 @@ def _judged(verdict: Verdict) -> dict[str, float | None]:
 
 def _utility(figures: Mapping[str, float]) -> dict[str, float | None]:
     """Every figure, and the one that says best what the model is worth under one name for all models."""
-    best = worth(figures)
+    best = primary_utility(figures)
     return {**{f"utility/{key(name)}": value for name, value in figures.items()}, "utility/main": best and best[1]}
 
 

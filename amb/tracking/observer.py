@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from amb.api.records import Cell, CellResult
-    from amb.execution.engine import Run
+    from amb.api.run import Run
 
 EXPERIMENT = "amb"
 _NOTE = "mlflow"

@@ -16,13 +16,13 @@ _COLUMNS: Final = {
     "summary": (
         *("params.`method`", "params.`owner`", "params.`seed`"),
         *("metrics.`detection_rate`", "metrics.`owned`", "metrics.`worst_innocent`", "metrics.`margin`"),
-        *("metrics.`auc`", "metrics.`utility/main`", "metrics.`utility_lost`"),
+        *("metrics.`auc`", "metrics.`utility/main`", "metrics.`utility_drop`"),
         *("metrics.`seconds/embed`", "metrics.`seconds/extract`"),
     ),
     "cell": (
         *("params.`method`", "params.`attack`", "tags.`kind`", "tags.`group`", "params.`seed`"),
         *("metrics.`detection_rate`", "metrics.`owned`", "metrics.`margin`"),
-        *("metrics.`utility/main`", "metrics.`utility_lost`"),
+        *("metrics.`utility/main`", "metrics.`utility_drop`"),
         *("metrics.`seconds/embed`", "metrics.`seconds/attack`", "metrics.`seconds/extract`"),
     ),
 }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from amb.api.context import Context
 
 
-class Descent:
+class GradientAccumulator:
     """Takes the steps of a training loop.
 
     A batch that does not fit goes in parts: their gradients add up to that of the whole batch, so the step is the same
@@ -30,7 +30,7 @@ class Descent:
 
     def step(self, loss_of: Callable[[slice], Tensor], n: int) -> Tensor:
         """One step down the mean loss of `n` rows; `loss_of(part)` is the mean loss of a part. Returns the mean loss."""
-        loss = self._ctx.room.fit(lambda parts: self._gradients(loss_of, parts, n), n)
+        loss = self._ctx.limiter.fit(lambda parts: self._gradients(loss_of, parts, n), n)
         self._finish()
         return loss
 
@@ -59,5 +59,5 @@ class Descent:
         self._optimizer.zero_grad()
         if self._rate is not None and self._scaler.get_scale() >= before:  # a step that overflowed was not taken
             self._rate.step()
-        if self._ctx.room.shrunk:
-            self._ctx.note(images_at_once=self._ctx.room.most)
+        if self._ctx.limiter.shrunk:
+            self._ctx.note(images_at_once=self._ctx.limiter.most)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,59 +15,25 @@ from torch.nn import functional as F
 from amb.api.data import Batch, shuffled
 from amb.errors import BadParamsError, NoHeadError
 from amb.models.heads import HEADS
-from amb.training.accumulate import Descent
+from amb.training.accumulate import GradientAccumulator
+from amb.training.config import Head, Task, TrainingConfig
 
 if TYPE_CHECKING:
     from amb.api.context import Context
     from amb.api.data import Split
     from amb.api.vision import VisionModel
 
-Shape = Literal["constant", "cosine", "linear"]
-"""Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
-Task = Literal["classification", "segmentation"]
-Head = Literal["new", "keep"]
-"""Whether to start from an untrained head, or from the model's own."""
 Perturb = Callable[["VisionModel", Tensor, Tensor], Tensor]
 """From the model as it is now, images and their targets to the images that it is trained on."""
 
 _MOST_OUTPUTS: Final = 2048  # of a segmentation head for one token: classes x pixels
-_WARM_UP: Final = 0.1  # share of the steps, for the cosine schedule
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train, and which layers."""
-
-    shape: Shape = "constant"
-    lr: float = 1e-5
-    """Learning rate of the encoder."""
-    head_lr: float = 3e-3
-    """Learning rate of the new head."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay."""
-    epochs: int = 5
-    batch: int = 64
-    n_images: int = 2048
-    """Train on the first so many images of the split, or on all where it has fewer."""
-    layers: Literal["all", "head"] = "all"
-
-    def factor(self, step: int, n_steps: int) -> float:
-        """Share of the learning rate at a step."""
-        if self.shape == "constant":
-            return 1.0
-        if self.shape == "linear":
-            return 1 - step / max(1, n_steps)
-        warm_up = max(1, round(_WARM_UP * n_steps))
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, n_steps - warm_up)))
 
 
 def tune(
     model: VisionModel,
     split: Split,
     task: Task,
-    schedule: Schedule,
+    training: TrainingConfig,
     ctx: Context,
     ref: str | None = None,
     *,
@@ -79,35 +45,40 @@ def tune(
     A kept head is trained at the encoder's rate. `perturb` is as for `fit`.
     """
     if head == "keep":
-        schedule = replace(schedule, head_lr=schedule.lr)
+        training = replace(training, head_lr=training.lr)
         start = kept_head(model, split, task)
     else:
         start = new_head(model, split, task, ctx)
     tuned = model.with_head(task, start, ref or f"{model.ref}+{task}")
-    tuned.backbone.requires_grad_(schedule.layers == "all")
-    return fit(tuned, split, task, schedule, ctx, perturb)
+    tuned.backbone.requires_grad_(training.layers == "all")
+    return fit(tuned, split, task, training, ctx, perturb)
+
+
+def train_classifier(model: VisionModel, ctx: Context) -> VisionModel:
+    """The model with a head for the classes of the owner's images, trained together on them; a new model."""
+    return tune(model, ctx.split("owner"), "classification", TrainingConfig("cosine", epochs=5), ctx)
 
 
 def fit(
-    model: VisionModel, split: Split, task: Task, schedule: Schedule, ctx: Context, perturb: Perturb | None = None
+    model: VisionModel, split: Split, task: Task, training: TrainingConfig, ctx: Context, perturb: Perturb | None = None
 ) -> VisionModel:
     """Train in place whatever of the model requires a gradient, on the split with AdamW; returns the model.
 
     `perturb` makes of each batch the images that are trained on, for adversarial training.
     """
-    n_images = min(schedule.n_images, len(split))
+    n_images = min(training.n_images, len(split))
     encoder = [weight for weight in model.backbone.parameters() if weight.requires_grad]
     model.train().backbone.train(bool(encoder))  # a frozen encoder keeps its batch norms' statistics too
     groups = [
-        {"params": encoder, "lr": schedule.lr},
-        {"params": list(model.heads.parameters()), "lr": schedule.head_lr},
+        {"params": encoder, "lr": training.lr},
+        {"params": list(model.heads.parameters()), "lr": training.head_lr},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
-    n_steps = schedule.epochs * math.ceil(n_images / schedule.batch)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
+    optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
+    n_steps = training.epochs * math.ceil(n_images / training.batch)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: training.factor(step, n_steps))
     order = ctx.generator("batches")
-    batches = (rows for _ in range(schedule.epochs) for rows in shuffled(n_images, schedule.batch, order))
-    descent = Descent(ctx, optimizer, rate)
+    batches = (rows for _ in range(training.epochs) for rows in shuffled(n_images, training.batch, order))
+    accumulator = GradientAccumulator(ctx, optimizer, rate)
     with ctx.seeded("dropout"):
         for rows, batch in ctx.progress.track(ctx.load(split, batches), f"train for {task}", n_steps):
             targets = cast(Tensor, batch.labels if task == "classification" else batch.masks).to(ctx.device)
@@ -116,7 +87,7 @@ def fit(
                 images = perturb(model, batch.images[part], targets[part]) if perturb else batch.images[part]
                 return F.cross_entropy(model.logits(images, task), targets[part])
 
-            descent.step(loss_of, len(rows))
+            accumulator.step(loss_of, len(rows))
     return model.requires_grad_(True).eval()
 
 

@@ -26,7 +26,7 @@ PAIRS, FORCED = 20, 75
 
 
 def main() -> None:
-    owner = amb.load_ref("tiny/owner")
+    owner = amb.load_model("tiny/owner")
     params = AdvTra()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ STEPS, BATCH, BLOCK = 20, 32, 2
 def main() -> None:
     registry = manager().registry
     suite, params = registry.suite("tiny"), registry.method("activemark")
-    owner = amb.load_ref("tiny/owner")
+    owner = amb.load_model("tiny/owner")
     split = suite.split("owner")
     carrier = Carrier("channel", 0, owner.backbone.n_prefix)
     original = LaterBlocks(owner, BLOCK, carrier, "embedding")

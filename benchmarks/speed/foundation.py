@@ -22,7 +22,8 @@ import torch
 import amb
 from amb.api.data import Batch
 from amb.evaluation.activations import activation_profile
-from amb.models.references import outline_ref
+from amb.models.references import load_skeleton
+from amb.plugin.manager import manager
 from amb.runtime.compute import Compute, pick_device
 from amb.runtime.progress import make_progress
 from amb.runtime.timing import measure
@@ -75,7 +76,7 @@ def measured(ref: str, block: int, method: ActiveMark, compute: Compute) -> None
     """Profile, embed and extract once; print what each took."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = compute.place(outline_ref(ref))
+        model = load_skeleton(ref, manager().registry).place(compute)
     plant(model, block)
     facts, size = model.facts(), model.backbone.image_size
     n = sum(weight.numel() for weight in model.parameters())

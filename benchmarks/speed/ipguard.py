@@ -51,7 +51,7 @@ def by_plain_loop(model: amb.VisionModel, starts: Starts, params: IPGuard) -> tu
 
 def main() -> None:
     params = IPGuard()
-    owner = amb.load_ref("tiny/owner").eval()
+    owner = amb.load_model("tiny/owner").eval()
     frozen = owner.copy().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder:
         split = manager().registry.suite("tiny").split("trigger")

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from amb.api.plan import Plan
 from amb.api.records import CellResult, Verdict
-from amb.execution.engine import Run
-from amb.execution.planning import Plan, make_plan
-from amb.plugin.manager import Registry, manager
-from amb.results.document import run_facts, run_id
+from amb.api.run import Run
+from amb.execution.planning import make_plan
+from amb.execution.provenance import find_provenance, name_run
+from amb.plugin.manager import manager
+from amb.plugin.registry import Registry
 from amb.tracking import observer as tracking
 from amb.tracking.links import connect, links
 from amb.tracking.server import pick_port, serving
@@ -46,11 +48,11 @@ def main() -> None:
 def track(output: Path, owners: int, seeds: int) -> int:
     """Runs as a sweep would leave them, one for each owner and seed; how many."""
     registry, drawn = manager().registry, random.Random(0)  # noqa: S311 (figures, no secrets)
-    facts = run_facts(manager().plugins)
+    facts = find_provenance(manager().plugins)
     for owner in range(owners):
         for seed in range(seeds):
             plan = made_up(registry, f"made-up/owner-{owner}", seed)
-            run = Run(run_id(plan), plan, output, facts, SWEEP)
+            run = Run(name_run(plan), plan, output, facts, SWEEP)
             tracking.amb_run_started(run)
             for cell in plan.cells():
                 run.results.append(CellResult(cell, "ok", verdict=verdict(drawn), utility={"knn": drawn.random()}, seconds={"embed": 40.0, "attack": 1.0, "extract": drawn.random()}))  # fmt: skip

@@ -12,7 +12,7 @@ import amb
 if TYPE_CHECKING:
     import torch
 
-    from amb.api.vision import SuspectView, VisionModel
+    from amb import SuspectView, VisionModel
 
 
 class ActiveMark(amb.Method):
@@ -136,7 +136,7 @@ class ActiveMark(amb.Method):
         "no bound but [0, 1]",
         "decoder": "train an encoder and a decoder of one's own for `budget` steps while the model stays frozen",
     }
-    unlearnable: ClassVar[bool] = True
+    has_agreement: ClassVar[bool] = True
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_activemark.training import embed

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from amb.api.vision import VisionModel
+from amb import VisionModel
 
 
 class Encoder(nn.Sequential):

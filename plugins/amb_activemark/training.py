@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import amb
-from amb.api.data import Split, endless
-from amb.evaluation.activations import activation_profile, choose_block
-from amb.training.accumulate import Descent
+from amb import GradientAccumulator, Split, activation_profile, choose_block, endless
 from amb_activemark.networks import Carrier, Decoder, Encoder, LaterBlocks, Outputs, tap
 from amb_activemark.reading import read_messages
 
@@ -105,7 +103,7 @@ def _train(
         endless(len(clean.tokens), params.batch, ctx.generator("clean batches")),
         strict=False,
     )
-    descent = Descent(ctx, optimizer, decay)
+    accumulator = GradientAccumulator(ctx, optimizer, decay)
     objective = Objective(params, original, later, trained, encoder, decoder)
     steps = enumerate(islice(rows_of_steps, params.steps))
     for step, (rows, clean_rows) in ctx.progress.track(steps, "embed", params.steps):
@@ -114,7 +112,7 @@ def _train(
         kept = _kept(trained, params.prune_noise, noise) if params.prune_noise else {}
         batch = Batch(carrying.take(rows), clean.take(clean_rows), message.float(), form, kept)
         n = min(len(rows), len(clean_rows))  # one path's last batch of an epoch may be shorter
-        descent.step(partial(objective.loss, batch, device=ctx.device), n)
+        accumulator.step(partial(objective.loss, batch, device=ctx.device), n)
     return {name: round(value.item(), 4) for name, value in objective.terms.items()}
 
 

@@ -13,7 +13,7 @@ import amb
 if TYPE_CHECKING:
     import torch
 
-    from amb.api.vision import SuspectView, VisionModel
+    from amb import SuspectView, VisionModel
 
 
 class AdvTra(amb.Method):
@@ -82,7 +82,7 @@ class AdvTra(amb.Method):
         "sample, and it matches by construction: whoever may register labels after the fact claims any model",
         "triggers": "search for trajectories on the innocent model itself, with at most `budget` iterations a segment",
     }
-    unlearnable: ClassVar[bool] = True
+    has_agreement: ClassVar[bool] = True
 
     def query_work(self) -> amb.Work:
         """Each sample once; how long their search takes shows only then."""

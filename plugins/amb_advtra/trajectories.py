@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.runtime.batch_size import Room
+from amb import BatchSizeLimiter
 
 if TYPE_CHECKING:
     from amb_advtra.method import AdvTra
@@ -39,7 +39,7 @@ _CLOSED = 0.999  # a length control so close to 1 is done bisecting
 
 def embed(params: AdvTra, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """Search from random trigger images; the key is what holds when all samples are asked afresh."""
-    source = Source(owner, params.batch, ctx.room)
+    source = Source(owner, params.batch, ctx.limiter)
     bases = _draw_bases(params, ctx).to(owner.device)
     orders = draw_orders(source.labels(bases), _n_classes(owner), params, ctx.generator("orders of classes"))
     search = Search(params, source, bases, orders)
@@ -91,9 +91,9 @@ def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generat
 class Source:
     """The owner's model as the search asks it, frozen; counts the images."""
 
-    def __init__(self, owner: amb.VisionModel, batch: int, room: Room | None = None) -> None:
+    def __init__(self, owner: amb.VisionModel, batch: int, limiter: BatchSizeLimiter | None = None) -> None:
         self._model = owner.copy().requires_grad_(False).eval()
-        self._room = room or Room("searching")
+        self._limiter = limiter or BatchSizeLimiter("searching")
         self._batch = batch
         self.forwards = 0
         self.backwards = 0
@@ -111,7 +111,9 @@ class Source:
 
     def _look_at(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The same of one batch, in parts where it does not fit: no image's gradient depends on the others."""
-        looked = self._room.fit(lambda parts: [self._look(images[part], targets[part]) for part in parts], len(images))
+        looked = self._limiter.fit(
+            lambda parts: [self._look(images[part], targets[part]) for part in parts], len(images)
+        )
         labels, signs = zip(*looked, strict=True)
         return torch.cat(labels), torch.cat(signs)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 from torch import nn
 
 import amb
-from amb.runtime.quiet import hush_torchao
-from amb.training.loop import Schedule, fit, new_head
+from amb import TrainingConfig, fit, hush_torchao, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.lora import Lora
@@ -47,8 +46,8 @@ def adapt(params: Lora, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionM
     return tuned.requires_grad_(True).eval()
 
 
-def _schedule(params: Lora) -> Schedule:
-    return Schedule(
+def _schedule(params: Lora) -> TrainingConfig:
+    return TrainingConfig(
         params.schedule,
         lr=params.lr,
         head_lr=params.head_lr,

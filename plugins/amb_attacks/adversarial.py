@@ -11,7 +11,7 @@ import amb
 from amb_attacks.finetune import FineTune
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Adversarial(FineTune):
@@ -38,7 +38,7 @@ class Adversarial(FineTune):
         return super().work(method, facts) + amb.Work(trained=self.steps * self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb.training.loop import tune
+        from amb import tune
         from amb_attacks.pgd import Ascent
 
         ascent = Ascent(self.epsilon, self.steps, self.step_size, self.task, ctx.generator("adversarial start"))

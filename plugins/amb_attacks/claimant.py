@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import amb
-from amb.evaluation.statistics import detection_rate, errors
+from amb import count_errors, detection_rate
 
 
 class Part:
@@ -61,4 +61,4 @@ def read(method: amb.Method, model: amb.VisionModel, key: amb.Key, ctx: amb.Cont
 
 def rate(method: amb.Method, model: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> float:
     """Share of the key's trials that the method detects on a model."""
-    return detection_rate(errors(read(method, model, key, ctx)), method.default_tau)
+    return detection_rate(count_errors(read(method, model, key, ctx)), method.default_tau)

@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 _LACKS: Final = {
     "keep_blocks": "is not made of blocks that could be dropped",

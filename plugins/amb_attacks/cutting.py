@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 import amb
-from amb.training.loop import Schedule, fit, new_head
+from amb import TrainingConfig, fit, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.cut import CutRear
@@ -24,7 +24,7 @@ def retrain_rear(params: CutRear, model: amb.VisionModel, ctx: amb.Context) -> a
     cut.backbone.requires_grad_(False)
     for block in rear:
         block.requires_grad_(True)
-    schedule = Schedule(
+    schedule = TrainingConfig(
         params.schedule,
         lr=params.lr,
         head_lr=params.head_lr,

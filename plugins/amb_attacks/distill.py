@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 Target = Literal["soft", "hard", "feature-mse", "feature-cosine", "token-mse", "token-cosine", "contrastive"]
 
@@ -103,7 +103,7 @@ class Distill(amb.Attack):
             return f"{model.ref} has no classification head whose answers could be imitated"
         return None
 
-    def outline(self, model: VisionModel) -> VisionModel | None:
+    def skeleton(self, model: VisionModel) -> VisionModel | None:
         from amb_attacks.distilling import form_of
 
         return None if self.student == "same" else form_of(self, model)

@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
-from amb.api.data import in_order, shuffled
-from amb.models.heads import HEADS
-from amb.training.accumulate import Descent
-from amb.training.loop import Schedule, tune
+from amb import HEADS, GradientAccumulator, TrainingConfig, in_order, shuffled, tune
 
 if TYPE_CHECKING:
     from amb_attacks.distill import Distill, Target
@@ -48,7 +45,7 @@ def distill(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.Vi
     ctx.note(queries=view.queries)
     if params.by_class or params.images == "surrogate" or "classification" not in model.heads:
         return student.eval()
-    head = Schedule("cosine", batch=params.batch, n_images=params.n_images, layers="head")
+    head = TrainingConfig("cosine", batch=params.batch, n_images=params.n_images, layers="head")
     return tune(student, split, "classification", head, ctx, student.ref)
 
 
@@ -62,10 +59,10 @@ def imitate(
     n_steps = params.epochs * (n_images // batch_size)
     weights = [*student.parameters(), *projection.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=params.lr, weight_decay=params.weight_decay)
-    schedule = Schedule("cosine")
+    schedule = TrainingConfig("cosine")
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
     batches = _whole_batches(params.epochs, n_images, batch_size, ctx.generator("student batches"))
-    descent = Descent(ctx, optimizer, rate)
+    accumulator = GradientAccumulator(ctx, optimizer, rate)
     drawn = ctx.generator("augmentation")
     student.train()
     with ctx.seeded("student dropout"):
@@ -74,9 +71,9 @@ def imitate(
             answer, labels = answers(rows, theirs).to(ctx.device), batch.labels.to(ctx.device)
             loss_of = partial(_loss, params, student, projection, ours, answer, labels)
             if params.target == "contrastive":  # between all pairs of the batch
-                descent.step_whole(loss_of)
+                accumulator.step_whole(loss_of)
             else:
-                descent.step(loss_of, len(rows))
+                accumulator.step(loss_of, len(rows))
 
 
 @torch.no_grad()

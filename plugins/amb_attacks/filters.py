@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 Sigma = Annotated[float, Field(ge=0, le=10)]
@@ -212,4 +212,4 @@ class LabelsOnly(amb.Edit):
     name: ClassVar[str] = "labels-only"
 
     def apply(self, model: VisionModel) -> None:
-        model.answers = "labels"
+        model.max_access = "labels"

@@ -10,8 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
-    from amb.training.loop import Schedule
+    from amb import TrainingConfig, VisionModel
 
 
 class FineTune(amb.Attack):
@@ -73,16 +72,16 @@ class FineTune(amb.Attack):
         return amb.Work(trained=n) if self.layers == "all" else amb.Work(read=n)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb.training.loop import tune
+        from amb import tune
 
         ref = f"{model.ref}+{self.canonical()}"
         return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head)
 
-    def plan(self) -> Schedule:
+    def plan(self) -> TrainingConfig:
         """How long and how fast to train."""
-        from amb.training.loop import Schedule
+        from amb import TrainingConfig
 
-        return Schedule(
+        return TrainingConfig(
             self.schedule,
             lr=self.lr,
             head_lr=self.head_lr,

@@ -9,7 +9,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Lora(amb.Attack):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Merge(amb.Attack):

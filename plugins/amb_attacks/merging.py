@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import amb
-from amb.training.loop import Schedule, tune
+from amb import TrainingConfig, tune
 
 if TYPE_CHECKING:
     from amb_attacks.merge import Merge
@@ -58,8 +58,8 @@ def _other(params: Merge, ctx: amb.Context) -> amb.VisionModel:
     if params.other == "base":
         return _base(params, ctx)
     if params.other != "finetuned-base":
-        return amb.load_ref(params.other)
-    schedule = Schedule("cosine", lr=params.lr, epochs=params.epochs, n_images=params.n_images)
+        return amb.load_model(params.other)
+    schedule = TrainingConfig("cosine", lr=params.lr, epochs=params.epochs, n_images=params.n_images)
     return tune(_base(params, ctx), ctx.split("attacker"), "classification", schedule, ctx)
 
 

@@ -12,7 +12,7 @@ import amb
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class WeightNoise(amb.Attack):

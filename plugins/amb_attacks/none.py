@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class NoAttack(amb.Attack):

@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Overwrite(amb.Attack):
@@ -64,6 +64,4 @@ class Overwrite(amb.Attack):
 
 def _named(name: str) -> amb.Method | None:
     """Another registered method; None for the one that marked the model."""
-    from amb.plugin.manager import manager
-
-    return None if name == "same" else manager().registry.method(name)
+    return None if name == "same" else amb.get_method(name)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.training.loop import Task
+from amb import Task
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import amb
 if TYPE_CHECKING:
     from torch import nn
 
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Prune(amb.Attack):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
-from amb.runtime.quiet import hush_torchao
+from amb import hush_torchao
 
 if TYPE_CHECKING:
     from torchao.quantization import Int8Tensor

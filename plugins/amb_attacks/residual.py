@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 Where = Literal["all"] | Annotated[int, Field(ge=0, le=4096)]
 """One block, counted from 0, or all of them."""

@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)]
 

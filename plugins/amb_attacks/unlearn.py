@@ -10,7 +10,7 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.vision import VisionModel
+    from amb import VisionModel
 
 
 class Unlearn(amb.Attack):
@@ -49,7 +49,7 @@ class Unlearn(amb.Attack):
         return "key" if self.knows_key else "method"
 
     def skip_method(self, method: amb.Method) -> str | None:
-        if method.unlearnable:
+        if method.has_agreement:
             return None
         return f"{method.name} has no agreement that could be trained against"
 

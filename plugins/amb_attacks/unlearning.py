@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb.api.data import endless
-from amb.training.accumulate import Descent
+from amb import GradientAccumulator, endless
 from amb_attacks.claimant import claimant, method_of, rate, read, require_fit
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def _train(
     optimizer = torch.optim.AdamW(student.backbone.parameters(), lr=params.lr, weight_decay=0.0)
     rows_of_steps = endless(min(params.n_images, len(split)), params.batch, ctx.generator("unlearning batches"))
     trials = ctx.generator("trials to unlearn")
-    descent = Descent(ctx, optimizer)
+    accumulator = GradientAccumulator(ctx, optimizer)
     batches = ctx.load(split, islice(rows_of_steps, params.steps))
     for rows, batch in ctx.progress.track(batches, params.canonical(), params.steps):
 
@@ -56,7 +55,7 @@ def _train(
             excess = F.relu(method.agreement(student, key, n_trials, trials) - chance)
             return excess + params.lam * drift(stolen, student, images[part])
 
-        descent.step(loss_of, len(rows))
+        accumulator.step(loss_of, len(rows))
 
 
 def drift(stolen: amb.VisionModel, student: amb.VisionModel, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     """Search from every start, check each point anew, and keep those that lie where they should as the key."""
     model = owner.copy().eval().requires_grad_(False)
     starts = draw_starts(params, model, ctx)
-    moving = search(model.logits, starts, params.k, params.lr, params.max_iterations, params.batch, ctx.room)
+    moving = search(model.logits, starts, params.k, params.lr, params.max_iterations, params.batch, ctx.limiter)
     found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.index)
     points = torch.stack([each.image for each in found])
     answers = _answers(model, points, params.batch)

@@ -13,7 +13,7 @@ import amb
 if TYPE_CHECKING:
     import torch
 
-    from amb.api.vision import SuspectView, VisionModel
+    from amb import SuspectView, VisionModel
 
 
 class IPGuard(amb.Method):
@@ -75,7 +75,7 @@ class IPGuard(amb.Method):
         "and it matches by construction: whoever may register labels after the fact claims any model",
         "triggers": "search for points on the innocent model itself, each with at most `budget` iterations",
     }
-    unlearnable: ClassVar[bool] = True
+    has_agreement: ClassVar[bool] = True
 
     def query_work(self) -> amb.Work:
         """Each point once; how long their search takes shows only then."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amb.runtime.batch_size import Room
+from amb import BatchSizeLimiter
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's usual ones
 
@@ -62,19 +62,19 @@ def search(
     lr: float,
     max_iterations: int,
     batch: int,
-    room: Room | None = None,
+    limiter: BatchSizeLimiter | None = None,
 ) -> Iterator[Found]:
     """Move every start until its objective is 0 or its steps are used up; yields points as they finish.
 
     One forward pass serves the check and the gradient. The gradient of a row does not depend on the other rows, so
     the sum of the objectives stands for all of them.
     """
-    room = room or Room("searching")
+    limiter = limiter or BatchSizeLimiter("searching")
     begun, rows = 0, _begin(starts, slice(0))
     while len(rows.place) or begun < len(starts.images):
         fresh = _begin(starts, slice(begun, begun + batch - len(rows.place)))
         begun, rows = begun + len(fresh.place), rows.join(fresh)
-        parts = room.fit(partial(_look, logits, rows, k, max_iterations), len(rows.place))
+        parts = limiter.fit(partial(_look, logits, rows, k, max_iterations), len(rows.place))
         over = torch.cat([part.over for part in parts])
         spare = torch.cat([part.over & part.has_gradient for part in parts])
         yield from _finished(rows.take(over), spare[over])

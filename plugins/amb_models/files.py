@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import amb
-from amb.models.checkpoint import PICKLE, refuse_unsound
+from amb import PICKLE, refuse_unsound
 
 
 class FileLoader(amb.ModelLoader):
@@ -18,11 +18,11 @@ class FileLoader(amb.ModelLoader):
     def load(self, rest: str) -> amb.VisionModel:
         """Load both files; a pickle is refused, and so are weights that are no finite numbers."""
         stem = _stem(rest)
-        model = amb.load_model(stem, f"file/{rest}", amb.build_model)
+        model = amb.load_checkpoint(stem, f"file/{rest}", amb.build_model)
         refuse_unsound(model, f"{stem}.safetensors")
         return model
 
-    def outline(self, rest: str) -> amb.VisionModel:
+    def skeleton(self, rest: str) -> amb.VisionModel:
         """The network of the card, without its weights."""
         return amb.build_model(amb.read_card(_stem(rest)).architecture)
 

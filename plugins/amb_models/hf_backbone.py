@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 import amb
-from amb.api.vision import Backbone
-from amb.runtime.quiet import hush_torchao
+from amb import Backbone, hush_torchao
 
 hush_torchao()  # transformers imports it where it is there, when a class is first asked for
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import amb
-from amb.api.interfaces import Fetch
-from amb.runtime.paths import is_offline
+from amb import Fetch, is_offline
 
 _REPO: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _REVISION: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # no way out of the cache folder

@@ -10,7 +10,7 @@ import amb
 from amb_models import catalogue, hub, known
 
 if TYPE_CHECKING:
-    from amb.api.interfaces import Fetch
+    from amb import Fetch
 
 PLAIN_OPTIONS: Final = frozenset(
     [
@@ -83,7 +83,7 @@ class _HubLoader(amb.ModelLoader):
 
         return fill(self.untrained(rest, paths), paths[-1], f"{self.name}/{rest}")
 
-    def outline(self, rest: str) -> amb.VisionModel:
+    def skeleton(self, rest: str) -> amb.VisionModel:
         """The untrained network."""
         return self.untrained(rest, [])
 
@@ -178,7 +178,7 @@ class HfLoader(_HubLoader):
         return hub.source_of(f"hf/{rest}", rest, known.HF_FILES)
 
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
-        """By the configuration in the files; for an outline of a known repository, by our own table."""
+        """By the configuration in the files; for a skeleton of a known repository, by our own table."""
         if not paths and rest in known.REPOSITORIES:
             return self.build(known.REPOSITORIES[rest])
         source = self.hub_source(rest)

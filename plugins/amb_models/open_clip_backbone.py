@@ -14,8 +14,7 @@ from open_clip.transformer import LayerScale, ResidualAttentionBlock, VisionTran
 from torch import Tensor, nn
 
 import amb
-from amb.api.vision import Backbone
-from amb.models.checkpoint import refuse_misfit
+from amb import Backbone, refuse_misfit
 from amb_models.timm_backbone import tower, wrap
 
 _OPENAI: tuple[list[float], list[float]] = (

@@ -17,8 +17,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 import amb
-from amb.api.vision import Backbone
-from amb.models.checkpoint import refuse_misfit
+from amb import Backbone, refuse_misfit
 
 _UNKNOWN_MEAN = (0.5, 0.5, 0.5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import amb
-from amb.models.checkpoint import fill_by_library, read_weights, refuse_unsound
+from amb import fill_by_library, read_weights, refuse_unsound
 
 
 def fill(model: amb.VisionModel, path: Path, ref: str) -> amb.VisionModel:

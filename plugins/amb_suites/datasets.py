@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import amb
-from amb.api.interfaces import Fetch
-from amb.runtime.paths import DATA, data_root, is_offline, may_download
+from amb import DATA, Fetch, data_root, is_offline, may_download
 
 Part = Literal["train", "test"]
 Empty = Literal["refuse", "drop"]

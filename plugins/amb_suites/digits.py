@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amb.api.data import Batch
+from amb import Batch
 
 SIZE: Final = 32
 N_CLASSES: Final = 10

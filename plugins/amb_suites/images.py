@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
-from amb.api.data import Batch
+from amb import Batch
 from amb_suites.datasets import DataError, Index, Item
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import Field, field_validator
 
 import amb
-from amb.api.interfaces import Fetch
-from amb.runtime.paths import data_root
+from amb import Fetch, data_root
 from amb_suites.datasets import DataSet, Empty, Index, Item
 
 if TYPE_CHECKING:
-    from amb.api.data import Split
-    from amb.api.vision import VisionModel
+    from amb import Split, VisionModel
     from amb_suites.images import Share
 
 UNKNOWN: Final = "other"
@@ -109,9 +107,9 @@ class RealSuite(amb.Suite):
         return amb.Work(read=self.n_probe + self.n_test)
 
     def utility(self, model: VisionModel, ctx: amb.Context) -> Mapping[str, float]:
-        from amb.evaluation.utility import utility
+        from amb import measure_utility
 
-        return utility(model, ctx, self.n_probe, self.n_test)
+        return measure_utility(model, ctx, self.n_probe, self.n_test)
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.segmentation import mean_iou
 
 import amb
-from amb.models.heads import ClassificationHead, SegmentationHead
+from amb import ClassificationHead, SegmentationHead
 from amb_suites.digits import N_CLASSES, compose
 from amb_suites.tiny import WEIGHTS
 
@@ -66,7 +66,7 @@ RECIPES: Final = {
 
 def train(recipe: Recipe) -> amb.VisionModel:
     """Train a model from scratch: class and mask together, one visible loop."""
-    teacher = amb.load_ref(f"tiny/{recipe.teacher}") if recipe.teacher else None
+    teacher = amb.load_model(f"tiny/{recipe.teacher}") if recipe.teacher else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # timm draws initial weights and dropout from the global generator
         bare = amb.build_model(recipe.architecture)
@@ -135,7 +135,7 @@ def make(name: str, folder: Path) -> None:
         "data": "UCI handwritten digits, scikit-learn's copy (CC BY 4.0)",
         "license": "Apache-2.0",
     }
-    card = amb.save_model(model, folder / name, about, half=True)
+    card = amb.save_checkpoint(model, folder / name, about, half=True)
     print(f"{name}: {about['test']}, digest {card.digest}", flush=True)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import amb
 
 if TYPE_CHECKING:
-    from amb.api.data import Split
-    from amb.api.vision import VisionModel
+    from amb import Split, VisionModel
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 INDEPENDENTS: Final = {
@@ -76,9 +75,9 @@ class TinySuite(amb.Suite):
         return amb.Work(read=2048)
 
     def utility(self, model: VisionModel, ctx: amb.Context) -> Mapping[str, float]:
-        from amb.evaluation.utility import utility
+        from amb import measure_utility
 
-        return utility(model, ctx)
+        return measure_utility(model, ctx)
 
 
 class TinyLoader(amb.ModelLoader):
@@ -94,7 +93,7 @@ class TinyLoader(amb.ModelLoader):
             from amb_suites.recipe import RECIPES, train
 
             return train(RECIPES[rest])
-        return amb.load_model(self._stem(rest), f"tiny/{rest}", amb.build_model)
+        return amb.load_checkpoint(self._stem(rest), f"tiny/{rest}", amb.build_model)
 
     def build(self, architecture: Mapping[str, Any]) -> VisionModel:
         raise amb.CheckpointError("The models of tiny are timm networks: a card names 'timm' as their loader.")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from amb.errors import AmbError, BadParamsError
+from amb.execution.jobs import ProfileJob
 from amb.execution.planning import make_plan
-from amb.execution.steps import Job
 from amb.execution.workers import Workers
 from amb.plugin.manager import Manager
 from amb.report.layouts import with_tables
@@ -189,7 +189,7 @@ def test_a_worker_that_was_killed_while_it_waited_is_replaced() -> None:
     try:
         workers._workers[0].process.kill()
         workers._workers[0].process.join()
-        assert workers.do_of(0)(Job("profile")).status == "ok"
+        assert workers.runner_of(0)(ProfileJob()).status == "ok"
     finally:
         workers.stop()
 

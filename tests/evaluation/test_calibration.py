@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amb.evaluation.calibration import held_out, power, rate_threshold, tau_for_negatives
-from amb.evaluation.primary_utility import share_lost, worth
+from amb.evaluation.primary_utility import primary_utility, utility_drop
 from amb.evaluation.statistics import calibrated_p
 from amb.report.layouts.negatives import negatives
 from amb.report.layouts.robustness import robustness
@@ -87,11 +87,11 @@ def test_rates_that_no_number_of_triggers_tells_apart() -> None:
 
 def test_worth_is_measured_on_the_task_that_both_models_have() -> None:
     before = {"probe": 0.9, "head_accuracy": 0.96, "head_miou": 0.94}
-    assert share_lost(before, {"probe": 0.9, "head_accuracy": 0.48}) == pytest.approx(0.5)
-    assert share_lost(before, {"probe": 0.9, "head_miou": 0.94}) == 0
-    assert share_lost({"probe": 0.5}, {"probe": 0.6, "head_accuracy": 0.9}) == pytest.approx(-0.2)
-    assert share_lost({"probe": 0.5}, {"knn": 0.6}) is None
-    assert worth({"knn": 0.5}) == ("kNN", 0.5)
+    assert utility_drop(before, {"probe": 0.9, "head_accuracy": 0.48}) == pytest.approx(0.5)
+    assert utility_drop(before, {"probe": 0.9, "head_miou": 0.94}) == 0
+    assert utility_drop({"probe": 0.5}, {"probe": 0.6, "head_accuracy": 0.9}) == pytest.approx(-0.2)
+    assert utility_drop({"probe": 0.5}, {"knn": 0.6}) is None
+    assert primary_utility({"knn": 0.5}) == ("kNN", 0.5)
 
 
 # The layouts
@@ -102,7 +102,7 @@ def cell(suspect: str, rate: float, **more: object) -> dict[str, object]:
         "method": "m", "attack": "none", "suspect": suspect, "kind": "negative", "sibling": False, "seed": 0, "status": "ok",
         "source": suspect, "group": "other-seed", "detection_rate": rate, "interval": [0, 1], "n_trials": 100, "tau": 1,
         "curve": [rate, rate], "owned": rate > 0.5, "bit_error_rate": 0.1, "margin": rate - 0.4, "utility": {"probe": 0.9},
-        "utility_lost": 0.0, "destroyed": False, "seconds": {"embed": 1.0, "attack": 1.0, "extract": 1.0}, "reason": "",
+        "utility_drop": 0.0, "destroyed": False, "seconds": {"embed": 1.0, "attack": 1.0, "extract": 1.0}, "reason": "",
         **more,
     }  # fmt: skip
 
@@ -116,7 +116,7 @@ def test_a_destroyed_suspect_counts_neither_for_nor_against() -> None:
     cells = [
         cell("prune20", 1.0, **attacked),
         cell("prune40", 0.6, **attacked),
-        cell("prune80", 0.0, destroyed=True, utility_lost=0.9, **attacked),
+        cell("prune80", 0.0, destroyed=True, utility_drop=0.9, **attacked),
         cell("unattacked", 1.0, kind="positive", group="", attack="none"),
     ]
     families, every = robustness({"cells": cells, "about": "here"})

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from torch import nn
 
 import amb
-from amb.api.interfaces import Fetch, Work
+from amb.api.types import Fetch, Work
 from amb.cli import cli
-from amb.execution import cost as reckon
+from amb.execution import cost
 from amb.execution.planning import make_plan
+from amb.report.layouts.cost import fetch_table
 from amb.testing import toy_context, toy_model
 from tests.conftest import QUICK
 
@@ -84,7 +85,7 @@ def test_an_overwrite_costs_its_embeddings_and_a_forgery_is_not_known(manager) -
 
 def test_flops_are_those_of_the_formula() -> None:
     model = toy_model()
-    step = reckon.measure_step(model.train(), "cpu")  # torch's own block takes a shortcut that is not counted
+    step = cost.measure_step(model.train(), "cpu")  # torch's own block takes a shortcut that is not counted
     tokens, dim = model.facts().n_tokens, model.facts().dim
     hidden = model.backbone.blocks[0].linear1.out_features
     linear = 2 * tokens * dim * (4 * dim + 2 * hidden)
@@ -92,14 +93,14 @@ def test_flops_are_those_of_the_formula() -> None:
     blocks = model.n_blocks * (linear + attention)
     assert step.flops == pytest.approx(blocks, rel=0.15), "beside the blocks there is the patch embedding"
     assert step.flops >= blocks
-    assert reckon.flops_of(Work(read=2, trained=3), step) == pytest.approx(11 * step.flops)
+    assert cost.flops_of(Work(read=2, trained=3), step) == pytest.approx(11 * step.flops)
     assert step.n_parameters == sum(weight.numel() for weight in model.parameters())
 
 
 def test_shares_add_up_over_methods_and_suspects(manager) -> None:
     plan = make_plan(manager.registry, suite="toy", methods=[QUICK], attacks=["finetune-constant", "forge-decoder"])
     facts = toy_model().facts()
-    shares = {share.name: share for share in reckon.shares_of(plan, facts)}
+    shares = {share.name: share for share in cost.list_work(plan, facts)}
     n_tuned = sum("finetune" in suspect.attack for suspect in plan.suspects)
     n_keys = sum("overwrite" in suspect.attack for suspect in plan.suspects)
     n_forged = sum(suspect.kind == "forged" for suspect in plan.suspects)
@@ -111,7 +112,7 @@ def test_shares_add_up_over_methods_and_suspects(manager) -> None:
 
 
 def test_missing_data_is_named_with_its_size() -> None:
-    table = reckon.fetch_table([
+    table = fetch_table([
         Fetch("weights of a/b", "a/b", 3 * 2**30, cached=False), Fetch("pet", "https://x", None, cached=True),
     ])  # fmt: skip
     assert table.texts() == [["weights of a/b", "missing", "3.00", "a/b"], ["pet", "here", "–", "https://x"]]

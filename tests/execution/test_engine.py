@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 import amb
-from amb.execution.engine import Run
-from amb.execution.steps import Job, Steps
+from amb.api.run import Run
+from amb.execution.jobs import SuspectJob
+from amb.execution.steps import Steps
 from amb.execution.store import Lookup
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
@@ -146,7 +147,7 @@ def test_the_second_run_computes_nothing_and_says_the_same(manager: Manager, tmp
 
 def test_another_seed_is_another_key(manager: Manager, tmp_path: Path) -> None:
     one, two = run_toy(manager, tmp_path, seed=0), run_toy(manager, tmp_path, seed=1)
-    assert one.embeddings[0]["digests"]["key"] != two.embeddings[0]["digests"]["key"]
+    assert one.embeddings[0].digests["key"] != two.embeddings[0].digests["key"]
 
 
 def test_same_seed_in_another_folder_gives_the_same_digests(manager: Manager, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_method_of_classifiers_gets_one_from_the_suite_once(engine_manager: Ma
     assert "head_accuracy" in results["toy/other"].utility, "nor has the innocent model"
     assert results[attacks[1]].status == "skipped", "a segmenter gives no labels"
     assert results["unmarked owner"].status == "skipped"
-    assert run.embeddings[0]["digests"]["owner"] == run.embeddings[1]["digests"]["owner"]
+    assert run.embeddings[0].digests["owner"] == run.embeddings[1].digests["owner"]
     made = len(list((tmp_path / "store" / "model").iterdir()))
     assert made == 2 + 2, "a classifier each of owner and other, and two attacked models that both methods share"
     run_toy(engine_manager, tmp_path, methods=methods, attacks=[], seed=1)
@@ -189,8 +190,8 @@ def test_a_failure_stays_in_its_cell(engine_manager: Manager, tmp_path: Path) ->
     assert results["inapplicable"].reason == "nothing to attack"
     assert "may use only: attacker" in results["greedy"].reason
     assert results["prune20"].status == "ok"
-    found = Steps(run.plan, Lookup(tmp_path / "store"), Silent())
-    at = {suspect.name: Job("measure", 0, index) for index, suspect in enumerate(run.plan.suspects)}
+    found = Steps(run.plan, Lookup(tmp_path / "store"), Silent(), engine_manager.registry)
+    at = {suspect.name: SuspectJob(0, index) for index, suspect in enumerate(run.plan.suspects)}
     assert found.do(at["inapplicable"]).status == "skipped", "the reason is kept, so nothing is asked again"
     assert found.do(at["fragile"]).status == "failed", "a failure is not"
     again = by_suspect(run_toy(engine_manager, tmp_path, attacks=["fragile"]))

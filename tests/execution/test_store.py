@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amb.errors import BadParamsError, StoreError
-from amb.execution.store import Entry, Lookup, NotStored, Store, check_writable
+from amb.execution.store import Lookup, NotStored, Store, StoreEntry, check_writable
 
 
 def write_number(folder: Path) -> dict[str, int]:
@@ -18,7 +18,7 @@ def write_number(folder: Path) -> dict[str, int]:
     return {"number": 7}
 
 
-def get(store: Store) -> Entry:
+def get(store: Store) -> StoreEntry:
     return store.get_or_make("thing", {"a": 1}, write_number)
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("manager")
 
 @pytest.fixture
 def stem(tmp_path: Path) -> Path:
-    amb.save_model(toy_model(n_classes=3), tmp_path / "model", {"recipe": "none"})
+    amb.save_checkpoint(toy_model(n_classes=3), tmp_path / "model", {"recipe": "none"})
     return tmp_path / "model"
 
 
@@ -30,11 +30,11 @@ def edit(stem: Path, **changes: Any) -> None:
 
 
 def test_a_model_survives_its_file(stem: Path) -> None:
-    loaded = amb.load_ref(f"file/{stem}")
+    loaded = amb.load_model(f"file/{stem}")
     assert loaded.digest() == toy_model(n_classes=3).digest()
     images = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(loaded.logits(images), toy_model(n_classes=3).logits(images))
-    assert amb.load_ref(f"file/{stem}.safetensors").digest() == loaded.digest()
+    assert amb.load_model(f"file/{stem}.safetensors").digest() == loaded.digest()
 
 
 class Evil:
@@ -48,23 +48,23 @@ class Evil:
 def test_a_pickle_is_refused_and_never_run(stem: Path, protocol: int) -> None:
     stem.with_suffix(".safetensors").write_bytes(pickle.dumps(Evil(), protocol=protocol))
     with pytest.raises(CheckpointError, match="pickle|not a safetensors"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
     assert not Path("owned").exists()
 
 
 def test_a_torch_file_is_refused_with_the_way_to_convert_it(stem: Path, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, stem.with_suffix(".safetensors"))
     with pytest.raises(CheckpointError, match="is a pickle.*Convert it where you trust it"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
     with pytest.raises(CheckpointError, match="is a pickle by its ending"):
-        amb.load_ref(f"file/{tmp_path}/model.pth")
+        amb.load_model(f"file/{tmp_path}/model.pth")
 
 
 def test_a_file_cut_short_is_refused(stem: Path) -> None:
     path = stem.with_suffix(".safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="cut short"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_changed_weights_are_noticed(stem: Path) -> None:
@@ -73,21 +73,21 @@ def test_changed_weights_are_noticed(stem: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="does not have the digest on its card"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_weights_that_do_not_fit_are_listed(stem: Path) -> None:
     edit(stem, architecture={"loader": "toy", "dim": 16, "depth": 4, "registers": 0})
     with pytest.raises(CheckpointError, match=r"does not fit its card in \d+ tensors. First: .*file has \("):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_missing_files_are_missing_not_wrong(stem: Path) -> None:
     stem.with_suffix(".safetensors").unlink()
     with pytest.raises(MissingError, match="does not exist"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
     with pytest.raises(MissingError, match="does not exist"):
-        amb.load_ref("file/nowhere")
+        amb.load_model("file/nowhere")
 
 
 @pytest.mark.parametrize(
@@ -110,19 +110,19 @@ def test_missing_files_are_missing_not_wrong(stem: Path) -> None:
 def test_a_strangers_card_is_refused(stem: Path, changes: dict[str, Any]) -> None:
     edit(stem, **changes)
     with pytest.raises(CheckpointError):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_a_card_may_only_name_known_architectures(stem: Path) -> None:
     edit(stem, architecture={"loader": "timm", "name": "hf-hub:someone/model"})
     with pytest.raises(UnknownNameError):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_a_card_that_is_no_json_is_refused(stem: Path) -> None:
     stem.with_suffix(".json").write_text("{")
     with pytest.raises(CheckpointError, match="is not a model card"):
-        amb.load_ref(f"file/{stem}")
+        amb.load_model(f"file/{stem}")
 
 
 def test_timm_models_are_the_librarys_own(manager: Manager) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import amb
 from amb.errors import PluginError, UnknownNameError
-from amb.plugin.manager import Manager, Plugin
+from amb.plugin.manager import Manager
+from amb.plugin.registry import Plugin
 
 
 def entry(name: str, module: str) -> tuple[Plugin, EntryPoint]:
@@ -33,7 +34,8 @@ def test_installed_plugins_are_found_by_entry_points() -> None:
     assert {plugin.name for plugin in manager.plugins} >= {
         "activemark",
         "attacks",
-        "core",
+        "formats",
+        "results",
         "mlflow",
         "models",
         "suites",
@@ -94,9 +96,9 @@ def test_unknown_names_come_with_neighbours(manager: Manager) -> None:
     ):
         manager.registry.attack_chain("prun40")
     with pytest.raises(UnknownNameError, match=r"No model is called 'tiny/ownr'. Did you mean tiny/owner"):
-        amb.load_ref("tiny/ownr")
+        amb.load_model("tiny/ownr")
     with pytest.raises(UnknownNameError, match="No model is called 'nowhere'"):
-        amb.load_ref("nowhere")
+        amb.load_model("nowhere")
 
 
 def test_presets_set_parameters_and_give_way_to_the_users(manager: Manager) -> None:

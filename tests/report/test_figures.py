@@ -30,7 +30,7 @@ def cell(suspect: str, curve: list[float], kind: str = "positive", **facts: Any)
     attack = "prune" if kind == "positive" and suspect != "unattacked" else "none"
     return {
         **example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "run": "r0", "suspect": suspect, "kind": kind,
-        "attack": attack, "curve": curve, "tau": 1, "detection_rate": curve[1], "n_trials": 20, "utility_lost": 0.1,
+        "attack": attack, "curve": curve, "tau": 1, "detection_rate": curve[1], "n_trials": 20, "utility_drop": 0.1,
         "seconds": {"embed": 20.0, "attack": 1.0, "extract": 0.5}, **facts,
     }  # fmt: skip
 
@@ -38,8 +38,8 @@ def cell(suspect: str, curve: list[float], kind: str = "positive", **facts: Any)
 def document(method: str = "m", suspect: str = "prune20") -> dict[str, Any]:
     cells = [
         cell("unattacked", [0.9, 1.0, 1.0]),
-        cell(suspect, [0.5, 0.8, 1.0], utility_lost=0.2),
-        cell("prune90", [0.0, 0.1, 1.0], utility_lost=0.7, destroyed=True),
+        cell(suspect, [0.5, 0.8, 1.0], utility_drop=0.2),
+        cell("prune90", [0.0, 0.1, 1.0], utility_drop=0.7, destroyed=True),
         cell("other-seed", [0.0, 0.1, 1.0], "negative", group="other-seed"),
         cell("twin", [0.2, 0.9, 1.0], "negative", sibling=True, group="unmarked"),
     ]

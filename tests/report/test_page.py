@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amb.api.run import Run
 from amb.errors import printable
-from amb.execution.engine import Run
 from amb.plugin.manager import Manager
+from amb.plugin.manager import manager as installed
 from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.page.build import sections_of
@@ -66,7 +67,7 @@ def _cell(
         **example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "sweep": "s", "run": "r0", "method": method, "seed": seed,
         "suspect": suspect, "attack": attack, "kind": kind, "group": group, "source": suspect, "tau": 5, "n_trials": 128, "n_negatives": 3,
         "fpr_supported": 0.25, "curve": curve, "detection_rate": curve[5], "interval": [low, min(1.0, curve[5] + 0.1)],
-        "owned": kind == "positive", "utility_lost": float(drawn.random()) if kind == "positive" else None,
+        "owned": kind == "positive", "utility_drop": float(drawn.random()) if kind == "positive" else None,
         "destroyed": bool(drawn.random() < 0.2) and kind == "positive", "report": {}, "utility": {"probe": float(drawn.random())},
         "digests": {"model": drawn.bytes(16).hex(), "key": f"{seed:032x}", "evidence": drawn.bytes(16).hex()},
     }  # fmt: skip
@@ -113,7 +114,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def plain() -> str:
-    return HtmlReporter().render(synthetic())
+    return HtmlReporter(installed().registry.describe_attack).render(synthetic())
 
 
 def test_sections_stand_in_order_and_the_summary_is_first(plain: str) -> None:
@@ -135,7 +136,7 @@ def test_the_summary_says_what_the_cells_say(plain: str) -> None:
     claimed = synthetic()
     for each in claimed["cells"]:
         each["owned"] = True
-    assert "These results speak for no method" in HtmlReporter().render(claimed)
+    assert "These results speak for no method" in HtmlReporter(installed().registry.describe_attack).render(claimed)
 
 
 def test_nothing_is_loaded_and_ids_are_unique(plain: str) -> None:
@@ -171,7 +172,9 @@ def test_attacks_are_explained_from_what_is_installed(plain: str) -> None:
     foreign = synthetic()
     for each in foreign["cells"]:
         each["attack"] = each["attack"].replace("prune", "sorcery")
-    assert "The plugin that provides it is not installed here." in HtmlReporter().render(foreign)
+    assert "The plugin that provides it is not installed here." in HtmlReporter(
+        installed().registry.describe_attack
+    ).render(foreign)
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -184,7 +187,7 @@ def test_names_are_shown_and_obeyed_by_nobody(name: str, plain: str) -> None:
     document["runs"] = [
         {**RUN, "suite": f"toy{name}", "owner": f"toy/owner{name}", "git_commit": name, "versions": {name: name}}
     ]
-    text = HtmlReporter().render(document)
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
     text.encode("utf-8")
     page = Page(text)
     assert len(page.named("script")) == len(Page(plain).named("script"))
@@ -195,7 +198,7 @@ def test_names_are_shown_and_obeyed_by_nobody(name: str, plain: str) -> None:
 def test_a_large_table_is_data_that_no_name_can_leave() -> None:
     document = synthetic(methods=1, attacks=320, innocents=0, seeds=1)
     document["cells"][5]["suspect"] = NASTY[0]
-    text = HtmlReporter().render(document)
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
     page = Page(text)
     assert [script.get("type") for script in page.named("script")].count("application/json") >= 1
     blocks = re.findall(r'<script type="application/json" id="cells-table-1-data">(.*?)</script>', text, re.DOTALL)
@@ -207,14 +210,14 @@ def test_a_large_table_is_data_that_no_name_can_leave() -> None:
 
 def test_a_single_run_is_the_same_page_with_its_own_tables() -> None:
     document = example_document()
-    page = HtmlReporter().render(document)
+    page = HtmlReporter(installed().registry.describe_attack).render(document)
     assert "This run" in page
     assert all(each["suspect"] in page for each in document["cells"])
     assert "Caution: 1 of 3 cells failed" in page
 
 
 def test_the_same_results_give_the_same_page(plain: str) -> None:
-    assert HtmlReporter().render(synthetic()) == plain
+    assert HtmlReporter(installed().registry.describe_attack).render(synthetic()) == plain
 
 
 def test_forged_keys_have_a_class_of_their_own() -> None:
@@ -222,7 +225,7 @@ def test_forged_keys_have_a_class_of_their_own() -> None:
     document["cells"] += [
         {**each, "kind": "forged", "attack": "forge", "owned": True} for each in document["cells"][:2]
     ]
-    text = HtmlReporter().render(document)
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
     assert "2 of 2" in text
     assert "forged keys" not in Page(text).texts.get("script", "")
 
@@ -230,7 +233,7 @@ def test_forged_keys_have_a_class_of_their_own() -> None:
 def test_ten_thousand_cells_stay_below_ten_mib() -> None:
     document = synthetic(methods=5, attacks=149, innocents=50, seeds=10)
     assert len(document["cells"]) == 10_000
-    text = HtmlReporter().render(document)
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
     assert len(text.encode()) < 10 * 2**20
     assert len(Page(text).named("tr")) < 3000  # rows that a browser has to lay out at once
 
@@ -240,7 +243,7 @@ def test_report_without_a_layout_is_the_whole_page(tmp_path: Path) -> None:
     ask = [sys.executable, "-m", "amb", "report", "--output-dir", str(tmp_path), "--format", "html"]
     file = tmp_path / "report.html"
     subprocess.run([*ask, "-o", str(file)], check=True)
-    assert file.read_text() == HtmlReporter().render(collect(tmp_path)) + "\n"
+    assert file.read_text() == HtmlReporter(installed().registry.describe_attack).render(collect(tmp_path)) + "\n"
     tables = subprocess.run([*ask, "--layout", "suspects"], check=True, capture_output=True, text=True).stdout
     assert "Telling positive from negative" in tables
     assert not Page(tables).named("svg")
@@ -251,7 +254,7 @@ def test_long_specs_may_break_behind_their_signs_and_nowhere_else(plain: str) ->
     document = synthetic()
     spec = "finetune:lr=0.0001,weight_decay=0.01+<b>prune"
     document["cells"][1] |= {"suspect": spec}
-    text = HtmlReporter().render(document)
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
     assert "finetune:<wbr>lr=0.0001,<wbr>weight_decay=0.01+<wbr>&lt;b&gt;prune" in text
 
 
@@ -270,20 +273,22 @@ def test_a_run_that_goes_on_shows_its_profile_and_embeddings(manager: Manager, t
         (header,) = document["runs"]
         assert header["profile"]["top"] == run.profile["top"]
         assert [each["method"] for each in header["embeddings"]] == [run.plan.methods[0].canonical()]
-    profile = next(each for each in sections_of(seen[1]) if each.name == "profile")
+    profile = next(each for each in sections_of(seen[1], lambda _: None) if each.name == "profile")
     assert len(profile.pictures) == 1
 
 
 def test_where_no_run_has_a_profile_the_page_says_why(plain: str) -> None:
     document = synthetic()
     document["runs"] = [{**RUN, "profile": None}]
-    (section,) = [each for each in sections_of(document) if each.name == "profile"]
+    (section,) = [each for each in sections_of(document, lambda _: None) if each.name == "profile"]
     assert not section.pictures and not section.tables
-    assert "a run that goes on writes it with its first cell" in HtmlReporter().render(document)
+    assert "a run that goes on writes it with its first cell" in HtmlReporter(
+        installed().registry.describe_attack
+    ).render(document)
     assert "a run that goes on" not in plain
 
 
 def test_one_run_is_not_called_runs(plain: str) -> None:
     assert "cells of 1 run of" in plain
     two = {**synthetic(), "runs": [RUN, {**RUN, "id": "r1"}]}
-    assert "cells of 2 runs of" in HtmlReporter().render(two)
+    assert "cells of 2 runs of" in HtmlReporter(installed().registry.describe_attack).render(two)

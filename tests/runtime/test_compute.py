@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 import amb
 from amb.api.data import Batch, read_ahead
-from amb.errors import BadParamsError
-from amb.runtime.batch_size import OutOfRoomError, Room, ran_out
+from amb.errors import BadParamsError, OutOfMemoryError
+from amb.runtime.batch_size import BatchSizeLimiter, ran_out
 from amb.runtime.compute import Compute, pick_device
 from amb.testing import toy_context, toy_model
 from amb.testing.toy import ToySplit
-from amb.training.accumulate import Descent
-from amb.training.loop import Schedule, tune
+from amb.training.accumulate import GradientAccumulator
+from amb.training.config import TrainingConfig
+from amb.training.loop import tune
 from tests.conftest import QUICK
 
 IMAGES = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -52,7 +53,7 @@ def cramped_model(n: int, **sizes: int) -> tuple[amb.VisionModel, list[int]]:
     ("n", "most", "sizes"), [(7, None, [7]), (7, 3, [2, 3, 2]), (6, 3, [3, 3]), (2, 5, [2]), (0, 4, [0])]
 )
 def test_parts_cover_all_rows_in_order_and_none_is_too_large(n: int, most: int | None, sizes: list[int]) -> None:
-    parts = Room("reading", most).parts(n)
+    parts = BatchSizeLimiter("reading", most).parts(n)
     assert [part.stop - part.start for part in parts] == sizes
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(n))
 
@@ -60,7 +61,7 @@ def test_parts_cover_all_rows_in_order_and_none_is_too_large(n: int, most: int |
 def test_reading_goes_on_in_smaller_parts_where_memory_runs_out_and_says_so() -> None:
     said: list[str] = []
     model, asked = cramped_model(5)
-    model.room = Room("reading", say=said.append)
+    model.limiter = BatchSizeLimiter("reading", say=said.append)
     with torch.no_grad():
         torch.testing.assert_close(model.features(IMAGES), toy_model().features(IMAGES))
         assert asked == [12, 6, 3, 3, 3, 3]
@@ -77,12 +78,12 @@ def test_a_copy_has_learnt_what_its_original_has() -> None:
     model, _ = cramped_model(5)
     with torch.no_grad():
         model.features(IMAGES)
-    assert model.copy().room.most == 3
+    assert model.copy().limiter.most == 3
 
 
 def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
     model, _ = cramped_model(0)
-    with torch.no_grad(), pytest.raises(OutOfRoomError, match="one image at a time .*--precision bf16"):
+    with torch.no_grad(), pytest.raises(OutOfMemoryError, match="one image at a time .*--precision bf16"):
         model.features(IMAGES)
 
 
@@ -91,7 +92,7 @@ def test_other_errors_are_no_lack_of_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Room("reading").fit(fail, 4)
+        BatchSizeLimiter("reading").fit(fail, 4)
     assert ran_out(
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     )
@@ -109,10 +110,10 @@ def test_gradients_in_parts_are_those_of_the_whole_batch(tmp_path: Path, most: i
     layers[1].load_state_dict(layers[0].state_dict())
     losses = []
     for layer, room in zip(layers, (None, most), strict=True):
-        ctx = toy_context(tmp_path, room=Room("training", room))
-        descent = Descent(ctx, torch.optim.SGD(layer.parameters(), lr=0.1))
+        ctx = toy_context(tmp_path, limiter=BatchSizeLimiter("training", room))
+        accumulator = GradientAccumulator(ctx, torch.optim.SGD(layer.parameters(), lr=0.1))
         losses.append(
-            descent.step(lambda part, layer=layer: F.mse_loss(layer(inputs[part]), targets[part]), len(inputs))
+            accumulator.step(lambda part, layer=layer: F.mse_loss(layer(inputs[part]), targets[part]), len(inputs))
         )
     torch.testing.assert_close(layers[1].weight, layers[0].weight)
     torch.testing.assert_close(losses[1], losses[0])
@@ -129,15 +130,15 @@ def test_training_begins_a_step_anew_where_memory_runs_out_and_reports_it(tmp_pa
             raise torch.OutOfMemoryError("out of memory")
         return loss
 
-    ctx = toy_context(tmp_path, room=Room("training", 4))
-    Descent(ctx, torch.optim.SGD([weight], lr=1.0)).step(loss_of, 8)
+    ctx = toy_context(tmp_path, limiter=BatchSizeLimiter("training", 4))
+    GradientAccumulator(ctx, torch.optim.SGD([weight], lr=1.0)).step(loss_of, 8)
     assert sizes == [4, 4, 2, 2, 2, 2]
     assert weight.item() == pytest.approx(0.0), "the gradient of a mean of ones is one"
     assert ctx.notes == {"images_at_once": 2}
 
 
 def test_fine_tuning_in_parts_is_the_same_up_to_rounding(tmp_path: Path) -> None:
-    whole, parts = (_tuned(tmp_path, room=Room("training", most)) for most in (None, 3))
+    whole, parts = (_tuned(tmp_path, limiter=BatchSizeLimiter("training", most)) for most in (None, 3))
     with torch.no_grad():  # weights that the output does not depend on, as keys' biases, Adam moves by rounding alone
         torch.testing.assert_close(parts.logits(IMAGES), whole.logits(IMAGES), atol=1e-4, rtol=1e-4)
         assert not torch.allclose(whole.logits(IMAGES), toy_model(n_classes=3).eval().logits(IMAGES), atol=1e-3)
@@ -148,7 +149,9 @@ def _tuned(folder: Path, **more: Any) -> amb.VisionModel:
     ctx = toy_context(folder, roles=("owner",), **more)
     model = toy_model(n_classes=3)
     model.heads["classification"].dropout.p = 0.0
-    return tune(model, ctx.split("owner"), "classification", Schedule(lr=1e-3, epochs=1, n_images=32), ctx, head="keep")
+    return tune(
+        model, ctx.split("owner"), "classification", TrainingConfig(lr=1e-3, epochs=1, n_images=32), ctx, head="keep"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,9 +161,9 @@ def test_a_method_makes_the_same_key_in_parts(manager, tmp_path: Path, spec: str
     method = manager.registry.method(spec, {"steps": "10"} if spec.startswith("activemark") else {})
     keys = []
     for most in (None, 3):
-        ctx = toy_context(tmp_path, "0", roles=("owner", "trigger"), room=Room("training", most))
+        ctx = toy_context(tmp_path, "0", roles=("owner", "trigger"), limiter=BatchSizeLimiter("training", most))
         model = toy_model(n_classes=3)
-        model.room = Room("reading", most)
+        model.limiter = BatchSizeLimiter("reading", most)
         keys.append(method.embed(model, ctx).key)
     for name, array in keys[0].tensors.items():
         torch.testing.assert_close(
@@ -189,7 +192,7 @@ def test_blocks_compute_in_the_precision_and_tokens_come_out_in_full(precision: 
 def test_fine_tuning_in_half_precision_ends_near_that_in_full(tmp_path: Path, precision: Any) -> None:
     start, whole = toy_model(n_classes=3).state_dict(), _tuned(tmp_path).state_dict()
     ctx = Compute(precision=precision)
-    model = ctx.place(toy_model(n_classes=3))
+    model = toy_model(n_classes=3).place(ctx)
     half = _tuned_from(model, tmp_path, ctx).state_dict()
     moved = sum(float((whole[name] - start[name]).square().sum()) for name in start)
     apart = sum(float((whole[name] - half[name]).square().sum()) for name in start)
@@ -199,7 +202,9 @@ def test_fine_tuning_in_half_precision_ends_near_that_in_full(tmp_path: Path, pr
 def _tuned_from(model: amb.VisionModel, folder: Path, compute: Compute) -> amb.VisionModel:
     ctx = toy_context(folder, roles=("owner",), compute=compute)
     model.heads["classification"].dropout.p = 0.0
-    return tune(model, ctx.split("owner"), "classification", Schedule(lr=1e-3, epochs=1, n_images=32), ctx, head="keep")
+    return tune(
+        model, ctx.split("owner"), "classification", TrainingConfig(lr=1e-3, epochs=1, n_images=32), ctx, head="keep"
+    )
 
 
 def test_fp16_scales_gradients_and_takes_no_step_that_overflows(tmp_path: Path) -> None:
@@ -207,10 +212,10 @@ def test_fp16_scales_gradients_and_takes_no_step_that_overflows(tmp_path: Path) 
     weight = nn.Parameter(torch.tensor(1.0))
     optimizer = torch.optim.SGD([weight], lr=0.5)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    descent = Descent(ctx, optimizer, rate)
-    descent.step(lambda _: weight * 1.0, 1)
+    accumulator = GradientAccumulator(ctx, optimizer, rate)
+    accumulator.step(lambda _: weight * 1.0, 1)
     assert weight.item() == pytest.approx(0.5), "the scale is taken out again"
-    descent.step(lambda _: weight * torch.inf, 1)
+    accumulator.step(lambda _: weight * torch.inf, 1)
     assert weight.item() == pytest.approx(0.5)
     assert rate.last_epoch == 1
 
@@ -251,14 +256,15 @@ def test_unknown_devices_are_named(name: str) -> None:
 
 
 def test_results_say_how_they_were_computed(manager, tmp_path: Path) -> None:
-    from amb.execution.engine import Run
+    from amb.api.run import Run
     from amb.execution.planning import make_plan
-    from amb.results.document import document, run_facts
+    from amb.execution.provenance import find_provenance
+    from amb.results.document import document
 
     plan = make_plan(manager.registry, suite="toy", methods=[QUICK], attacks=[]).on(
         Compute(precision="bf16", max_batch=4)
     )
-    said = document(Run("r", plan, tmp_path, run_facts([])))["run"]
+    said = document(Run("r", plan, tmp_path, find_provenance([])))["run"]
     assert said["device"] == "cpu"
     assert said["compute"] == {
         "device": "cpu", "device_name": "cpu", "precision": "bf16", "compiled": False, "tf32": False, "deterministic": False,

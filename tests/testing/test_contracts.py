@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from amb import build_model
 from amb.api.interfaces import Attack, Method, ModelLoader, Reporter, Suite
 from amb.api.vision import VisionModel
 from amb.models.heads import HEADS
-from amb.models.references import build_model
 from amb.plugin.manager import Manager
 from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
 

@@ -20,7 +20,7 @@ from tests.conftest import QUICK, run_toy
 METRICS = {
     "detection_rate", "interval_low", "interval_high", "bit_error_rate", "owned", "bound", "margin", "tau", "n_trials",
     "n_negatives", "fpr_supported", "p/binomial", "p/permutation", "p/calibrated", "seconds/embed", "seconds/attack",
-    "seconds/extract", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility/main", "utility_lost", "cached",
+    "seconds/extract", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility/main", "utility_drop", "cached",
     "detection_rate_at_tau",
 }  # fmt: skip
 TAGS = {
@@ -46,7 +46,7 @@ SUMMARY = {
     "detection_rate", "detection_rate_at_tau", "worst_innocent_at_tau", "family/none", "family/prune", "attack/none",
     "attack/prune40", "owned", "margin", "worst_innocent", "worst_sibling", "false_claims", "auc", "fpr_supported",
     "tpr_at_fpr_supported", "n_negatives", "n_positives", "n_destroyed", "n_not_judged", "utility/main", "utility/knn",
-    "utility/probe", "utility/miou", "utility_lost", "seconds/embed", "seconds/attack", "seconds/extract",
+    "utility/probe", "utility/miou", "utility_drop", "seconds/embed", "seconds/attack", "seconds/extract",
     "peak_memory_mib",
 }  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_the_summary_is_what_its_cells_amount_to(tracked_manager: Manager, tmp_p
     assert figures["worst_innocent"] == max(innocent)
     marked = [rates[name] for name in [*attacked, "unattacked"]]
     assert figures["auc"] == pytest.approx(roc_auc_score([1] * 4 + [0] * 2, marked + innocent))
-    after = next(each for each in run.embeddings if "n_triggers=9" in each["method"])["utility_after"]
+    after = next(each for each in run.embeddings if "n_triggers=9" in each.method).utility_after
     assert figures["utility/main"] == after["probe"]
     points = client.get_metric_history(summary.info.run_id, "detection_rate_at_tau")
     curves = [r.verdict.curve for r in run.results if r.cell.suspect in attacked and "n_triggers=9" in r.cell.method]

@@ -17,14 +17,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from amb.api.run import Run
 from amb.cli import main
 from amb.errors import AmbError
-from amb.execution.engine import Engine, Run
+from amb.execution.engine import Engine
 from amb.execution.planning import make_plan
+from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
 from amb.execution.store import Store
 from amb.plugin import manager as plugins
-from amb.results.document import run_facts, run_id
 from amb.runtime.progress import Silent
 from amb.tracking import links as pages
 from amb.tracking import observer as tracking
@@ -46,9 +47,11 @@ def track_sweep(output: Path, name: str, times: int = 1) -> None:
         manager.register(tracking, "mlflow-again")
         for _ in range(times):
             plan = make_plan(manager.registry, suite="toy", methods=METHODS, attacks=["prune40"])
-            run = Run(run_id(plan), plan, output, run_facts(manager.plugins), name)
+            run = Run(name_run(plan), plan, output, find_provenance(manager.plugins), name)
             progress = SimpleNamespace(track=Silent().track, say=print)
-            Engine(run, Steps(plan, Store(output / "store", print), progress).do, manager, progress).execute()
+            Engine(
+                run, Steps(plan, Store(output / "store", print), progress, manager.registry).do, manager, progress
+            ).execute()
     plugins.manager.cache_clear()
 
 

@@ -9,13 +9,16 @@ import pytest
 import torch
 
 import amb
-from amb.testing import ToySuite, toy_context, toy_model
-from amb.training.loop import Schedule, Task, fit, tune
+from amb.testing import toy_context, toy_model
+from amb.training.config import Task, TrainingConfig
+from amb.training.loop import fit, train_classifier, tune
 
-QUICK = Schedule(lr=1e-3, epochs=1, batch=16, n_images=32)
+QUICK = TrainingConfig(lr=1e-3, epochs=1, batch=16, n_images=32)
 
 
-def tuned(folder: Path, schedule: Schedule = QUICK, seed: str = "0", task: Task = "classification") -> amb.VisionModel:
+def tuned(
+    folder: Path, schedule: TrainingConfig = QUICK, seed: str = "0", task: Task = "classification"
+) -> amb.VisionModel:
     ctx = toy_context(folder, seed, roles=("owner",))
     return tune(toy_model(), ctx.split("owner"), task, schedule, ctx)
 
@@ -29,7 +32,7 @@ def tuned(folder: Path, schedule: Schedule = QUICK, seed: str = "0", task: Task 
     ],
 )
 def test_learning_rate_follows_the_closed_form(shape, expected: dict[int, float]) -> None:
-    factors = {step: Schedule(shape).factor(step, 100) for step in expected}
+    factors = {step: TrainingConfig(shape).factor(step, 100) for step in expected}
     assert factors == pytest.approx(expected)
 
 
@@ -42,14 +45,14 @@ def test_every_step_uses_the_rate_of_its_place_in_the_schedule(tmp_path: Path, m
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
-    tuned(tmp_path, Schedule("linear", lr=1e-4, head_lr=1e-2, epochs=2, batch=16, n_images=40))  # 2 x 3 steps
+    tuned(tmp_path, TrainingConfig("linear", lr=1e-4, head_lr=1e-2, epochs=2, batch=16, n_images=40))  # 2 x 3 steps
     assert rates == [pytest.approx([1e-4 * (1 - i / 6), 1e-2 * (1 - i / 6)]) for i in range(6)]
 
 
 def test_one_step_is_adamws_on_the_cross_entropy(tmp_path: Path) -> None:
-    schedule = Schedule(lr=1e-3, head_lr=1e-2, weight_decay=0.1, epochs=1, batch=32, n_images=32)
+    schedule = TrainingConfig(lr=1e-3, head_lr=1e-2, weight_decay=0.1, epochs=1, batch=32, n_images=32)
     ctx = toy_context(tmp_path, "0", roles=("owner",))
-    start = tune(toy_model(), ctx.split("owner"), "classification", Schedule(lr=0, head_lr=0, epochs=1), ctx)
+    start = tune(toy_model(), ctx.split("owner"), "classification", TrainingConfig(lr=0, head_lr=0, epochs=1), ctx)
     after = tuned(tmp_path, schedule)
     batch = ctx.split("owner").batch(ctx_order(ctx, 32))
     with ctx.seeded("dropout"):
@@ -77,7 +80,7 @@ def test_leaves_the_given_model_as_it_was(tmp_path: Path) -> None:
 
 
 def test_head_only_leaves_the_backbone_untouched(tmp_path: Path) -> None:
-    result = tuned(tmp_path, Schedule(lr=1.0, epochs=1, batch=16, n_images=32, layers="head"))
+    result = tuned(tmp_path, TrainingConfig(lr=1.0, epochs=1, batch=16, n_images=32, layers="head"))
     torch.testing.assert_close(result.backbone.state_dict(), toy_model().backbone.state_dict(), rtol=0, atol=0)
 
 
@@ -87,7 +90,7 @@ def test_all_layers_move_the_backbone(tmp_path: Path) -> None:
 
 
 def test_result_can_be_trained_again(tmp_path: Path) -> None:
-    result = tuned(tmp_path, Schedule(epochs=1, n_images=16, layers="head"))
+    result = tuned(tmp_path, TrainingConfig(epochs=1, n_images=16, layers="head"))
     assert not result.training
     assert all(weight.requires_grad and weight.grad is None for weight in result.parameters())
 
@@ -103,7 +106,7 @@ def test_reads_no_image_beyond_those_asked_for(tmp_path: Path) -> None:
     seen: set[int] = set()
     draw = split.batch
     split.batch = lambda rows: (seen.update(rows), draw(rows))[1]  # type: ignore[method-assign]
-    tune(toy_model(), split, "classification", Schedule(epochs=2, batch=16, n_images=40), ctx)
+    tune(toy_model(), split, "classification", TrainingConfig(epochs=2, batch=16, n_images=40), ctx)
     assert seen == set(range(40))
 
 
@@ -116,7 +119,7 @@ def test_masks_that_are_not_there_are_said_to_be_missing(tmp_path: Path) -> None
 
 
 def test_a_suite_makes_a_classifier_of_an_encoder(tmp_path: Path) -> None:
-    model = ToySuite().classifier(toy_model(), toy_context(tmp_path, roles=("owner",)))
+    model = train_classifier(toy_model(), toy_context(tmp_path, roles=("owner",)))
     assert model.facts().n_classes == 3
     assert math.isfinite(model.logits(torch.rand(2, 3, 16, 16)).sum().item())
 
@@ -125,7 +128,7 @@ def test_no_epochs_leave_every_weight(tmp_path: Path) -> None:
     model = toy_model(n_classes=3)
     ctx = toy_context(tmp_path, roles=("owner",))
     for shape in ("constant", "cosine", "linear"):
-        result = tune(model, ctx.split("owner"), "classification", Schedule(shape, epochs=0), ctx, head="keep")
+        result = tune(model, ctx.split("owner"), "classification", TrainingConfig(shape, epochs=0), ctx, head="keep")
         torch.testing.assert_close(result.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
@@ -136,7 +139,7 @@ def test_a_kept_head_is_trained_at_the_encoders_rate(tmp_path: Path, monkeypatch
         torch.optim.AdamW, "step", lambda self: (rates.append([g["lr"] for g in self.param_groups]), step(self))
     )
     ctx = toy_context(tmp_path, roles=("owner",))
-    schedule = Schedule(lr=1e-4, head_lr=0.5, epochs=1, n_images=64)
+    schedule = TrainingConfig(lr=1e-4, head_lr=0.5, epochs=1, n_images=64)
     tune(toy_model(n_classes=3), ctx.split("owner"), "classification", schedule, ctx, head="keep")
     assert rates == [[1e-4, 1e-4]]
 
@@ -154,7 +157,7 @@ def test_a_kept_segmentation_head_goes_on_from_where_it_was(tmp_path: Path) -> N
     ctx = toy_context(tmp_path, roles=("owner",))
     split = ctx.split("owner")
     first = tune(toy_model(), split, "segmentation", QUICK, ctx)
-    again = tune(first, split, "segmentation", Schedule(epochs=0), ctx, head="keep")
+    again = tune(first, split, "segmentation", TrainingConfig(epochs=0), ctx, head="keep")
     torch.testing.assert_close(again.state_dict(), first.state_dict(), rtol=0, atol=0)
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.errors import BadParamsError
-from amb.plugin.manager import unknown_name
+from amb.errors import BadParamsError, unknown_name
 from amb.report.figures import costs, curves, suspects
 from amb.report.figures.style import as_svg, styled
 from amb.report.figures.subjects import MOST_SUBJECTS, subjects

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.evaluation.primary_utility import worth
+from amb.evaluation.primary_utility import primary_utility
 from amb.evaluation.statistics import auc
 from amb.report.figures.style import label, legend, look, panels
 from amb.report.figures.subjects import by_suspect, needed, negatives, positives, rates, subjects
@@ -99,12 +99,12 @@ def _points(cells: Sequence[Cell], kept: Any) -> list[Point]:
 def _measure(document: Mapping[str, Any]) -> tuple[Any, str]:
     """The share of the protected model's utility where every cell says it, else the figure itself."""
     own = [cell for cells in subjects(document).values() for cell in positives(cells)]
-    if own and all(cell.get("utility_lost") is not None for cell in own):
-        return (lambda cell: 1 - cell["utility_lost"]), "utility kept, share of the protected model's"
-    names = sorted({found[0] for cell in own if (found := worth(cell["utility"]))})
-    return _worth, f"utility ({', '.join(names)})"
+    if own and all(cell.get("utility_drop") is not None for cell in own):
+        return (lambda cell: 1 - cell["utility_drop"]), "utility kept, share of the protected model's"
+    names = sorted({found[0] for cell in own if (found := primary_utility(cell["utility"]))})
+    return _read_utility, f"utility ({', '.join(names)})"
 
 
-def _worth(cell: Cell) -> float | None:
-    found = worth(cell["utility"])
+def _read_utility(cell: Cell) -> float | None:
+    found = primary_utility(cell["utility"])
     return found[1] if found else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from amb.api.interfaces import Reporter
-from amb.plugin.manager import Registry, unknown_name
+from amb.errors import unknown_name
+from amb.plugin.registry import Registry
+from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.formats.json import JsonReporter
 from amb.report.formats.table import TableReporter
@@ -20,8 +22,14 @@ __all__ = [
 ]
 
 
+@hookimpl
+def amb_register_reporters() -> list[type[Reporter]]:
+    """Core's own formats, found as anybody's are."""
+    return [TableReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
+
+
 def reporter_of(name: str, registry: Registry) -> Reporter:
     """The reporter of a `--format`. Raises UnknownNameError."""
     if name not in registry.reporters:
         raise unknown_name("format", name, registry.reporters, "`amb plugins` says who provides")
-    return registry.reporters[name]()
+    return registry.reporters[name](registry.describe_attack)

@@ -20,6 +20,6 @@ class HtmlReporter(Reporter):
         from amb.report.page.sections import Section
 
         if "run" in document or "tables" not in document:
-            return page("Ownership verification: report", sections_of(document))
+            return page("Ownership verification: report", sections_of(document, self.describe_attack))
         what = "leaderboard" if "sources" in document else "tables"
         return page(f"Ownership verification: {what}", [Section("tables", "Tables", tables=tuple(tables_of(document)))])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from amb.errors import BadParamsError
-from amb.plugin.manager import unknown_name
+from amb.errors import BadParamsError, unknown_name
 from amb.report.layouts import negatives, paper, robustness, summary, suspects
 from amb.report.layouts.cells import group
 from amb.report.tables import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from amb.evaluation.primary_utility import worth
+from amb.evaluation.primary_utility import primary_utility
 from amb.evaluation.statistics import mean_over_seeds, rate_over_seeds
 from amb.report.tables import Entry, estimate
 
@@ -65,7 +65,7 @@ def mean_entry(values: Iterable[float | None]) -> Entry:
 
 def utility_text(utility: Mapping[str, float]) -> str | None:
     """Such as `acc 0.963`."""
-    found = worth(utility)
+    found = primary_utility(utility)
     return f"{found[0]} {found[1]:.3f}" if found else None
 
 

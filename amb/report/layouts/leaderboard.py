@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from amb.errors import AmbError, BadParamsError
+from amb.errors import AmbError, BadParamsError, near_names
 from amb.evaluation.statistics import auc, clopper_pearson_lower, clopper_pearson_upper, supported_fpr
-from amb.plugin.manager import Registry, near_names
+from amb.plugin.registry import Registry
 from amb.report.layouts.cells import Cell, group, judged, rate_entry, reasons, usable
 from amb.report.tables import Column, Entry, Table, estimate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amb.evaluation.primary_utility import worth
+from amb.evaluation.primary_utility import primary_utility
 from amb.evaluation.statistics import clopper_pearson
 from amb.report.layouts.cells import Cell, group, judged, mean_entry, rate_entry, reasons, usable
 from amb.report.tables import Column, Entry, Table
@@ -56,14 +56,14 @@ def _by_attack(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
 
 
 def _detail(cells: Sequence[Cell]) -> list[Entry]:
-    figures = [found for cell in cells if (found := worth(cell["utility"]))]
+    figures = [found for cell in cells if (found := primary_utility(cell["utility"]))]
     value = f"{figures[0][0]} {sum(each[1] for each in figures) / len(figures):.3f}" if figures else None
     return [
         len(cells),
         rate_entry(cells),
         f"{sum(cell['owned'] for cell in cells)} of {len(cells)}",
         value,
-        _mean(round(lost, 3) for cell in cells if (lost := cell.get("utility_lost")) is not None),
+        _mean(round(lost, 3) for cell in cells if (lost := cell.get("utility_drop")) is not None),
         f"{len(cells) - len(usable(cells))} of {len(cells)}",
         sum(cell["seconds"]["attack"] for cell in cells) / len(cells),
     ]

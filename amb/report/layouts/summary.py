@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from amb.errors import BadParamsError
-from amb.evaluation.primary_utility import worth
-from amb.plugin.manager import near_names
+from amb.errors import BadParamsError, near_names
+from amb.evaluation.primary_utility import primary_utility
 from amb.report.layouts.cells import Cell, group, judged, kind_of, mean_entry, rate_entry, reasons, usable
 from amb.report.tables import Column, Entry, Table
 
@@ -30,7 +29,7 @@ _FLAT: Final = (
     "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "group", "source", "seed", "status", "owned", "detection_rate",
     "interval_low", "interval_high", "tau", "bit_error_rate", "bound", "alpha", "margin", "n_trials", "n_negatives",
     "p_binomial", "p_permutation", "p_calibrated", "utility_knn", "utility_probe", "utility_miou",
-    "utility_head_accuracy", "utility_head_miou", "utility_lost", "destroyed", "seconds_embed", "seconds_attack", "seconds_extract",
+    "utility_head_accuracy", "utility_head_miou", "utility_drop", "destroyed", "seconds_embed", "seconds_attack", "seconds_extract",
     "peak_memory_mib", "cached", "reason", "sweep", "run",
 )  # fmt: skip
 
@@ -83,7 +82,7 @@ def _figures(cells: Sequence[Cell]) -> list[Entry]:
 
 
 def _utility(cells: Sequence[Cell]) -> str | None:
-    found = [figure for cell in cells if (figure := worth(cell["utility"]))]
+    found = [figure for cell in cells if (figure := primary_utility(cell["utility"]))]
     names = {name for name, _ in found}
     mean = mean_entry(value for _, value in found)
     return f"{names.pop()} {mean['value']:.3f}" if len(names) == 1 and isinstance(mean, Mapping) else None
@@ -105,7 +104,7 @@ def _value(cell: Cell, name: str) -> Entry:
 
 def _flat_value(cell: Cell, name: str) -> Entry:
     """`interval_low`, `p_binomial` and the like stand inside the cell's own mappings."""
-    if name in ("utility_lost", "destroyed"):
+    if name in ("utility_drop", "destroyed"):
         known: Entry = cell.get(name)
         return known
     if name in ("interval_low", "interval_high"):

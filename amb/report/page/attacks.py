@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from amb.errors import UsageError
-from amb.plugin.manager import Registry, manager
+from amb.api.interfaces import DescribeAttack
 from amb.report.figures.subjects import subjects
 from amb.report.layouts.cells import Cell, group, mean_entry, rate_entry, usable
 from amb.report.page.sections import Fact, Part, Section
@@ -26,40 +25,34 @@ _COLUMNS: Final = (
 )
 
 
-def attacks(document: Mapping[str, Any]) -> Section:
+def attacks(document: Mapping[str, Any], describe: DescribeAttack) -> Section:
     """A part for each attack and chain of attacks, whatever their parameters."""
     named = [(name, cell) for name, cells in subjects(document).items() for cell in cells if cell["attack"] != "none"]
     chains = group([{**cell, "method": name} for name, cell in named], lambda cell: " + ".join(_names(cell)))
-    registry = manager().registry
-    parts = [_part(chain, cells, registry) for chain, cells in sorted(chains.items())[:MOST]]
+    parts = [_part(chain, cells, describe) for chain, cells in sorted(chains.items())[:MOST]]
     left = len(chains) - len(parts)
     texts = (f"{left} more chains of attacks stand in the table of all cells alone.",) if left > 0 else ()
     return Section("attacks", "Attacks", texts, parts=parts)
 
 
-def _part(chain: str, cells: Sequence[Cell], registry: Registry) -> Part:
-    facts = [fact for name in dict.fromkeys(_names(cells[0])) for fact in _about(name, registry)]
+def _part(chain: str, cells: Sequence[Cell], describe: DescribeAttack) -> Part:
+    facts = [fact for name in dict.fromkeys(_names(cells[0])) for fact in _about(name, describe)]
     rows = group(cells, lambda cell: (str(cell["attack"]), str(cell["method"]), str(cell["kind"])))
     table = Table(f"Results of {chain}", _COLUMNS, [[*key, *_row(members)] for key, members in rows.items()])
     return Part(chain, facts, tables=(table,))
 
 
-def _about(name: str, registry: Registry) -> list[Fact]:
+def _about(name: str, describe: DescribeAttack) -> list[Fact]:
     """What the component says of itself."""
-    from amb.api.component import parameter_rows
-
-    try:
-        cls, _ = registry.attacks.find(name)
-    except UsageError:
+    texts = describe(name)
+    if texts is None:
         return [Fact(name, "The plugin that provides it is not installed here.")]
-    takes = "; ".join(f"{row['parameter']} = {row['default']}: {row['help']}" for row in parameter_rows(cls))
-    texts = (("", cls.__doc__), ("source", cls.source), ("parameters and defaults", takes))
-    return [Fact(f"{name}, {what}" if what else name, " ".join(text.split())) for what, text in texts if text]
+    return [Fact(f"{name}, {what}" if what else name, " ".join(text.split())) for what, text in texts.items() if text]
 
 
 def _row(cells: Sequence[Cell]) -> list[Entry]:
     kept = usable(cells)
-    lost = mean_entry(cell.get("utility_lost") for cell in cells)
+    lost = mean_entry(cell.get("utility_drop") for cell in cells)
     return [
         len(cells),
         rate_entry(cells),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from amb.api.interfaces import DescribeAttack
 from amb.errors import MissingError, printable
 from amb.report.figures import KINDS, draw, svg
 from amb.report.figures.subjects import MOST_SUBJECTS, subjects
@@ -18,6 +19,7 @@ from amb.report.page.attacks import attacks
 from amb.report.page.sections import Picture, Section
 from amb.report.page.summary import summary
 from amb.report.tables import Table, tables_of
+from amb.results.collect import as_collected
 
 LARGE: Final = 300
 """Rows from which on a table is kept as data, and shown by the script as one scrolls."""
@@ -36,9 +38,9 @@ _NO_PROFILE: Final = (
 _HERE: Final = Path(__file__).parent
 
 
-def sections_of(document: Mapping[str, Any]) -> list[Section]:
+def sections_of(document: Mapping[str, Any], describe: DescribeAttack) -> list[Section]:
     """Every section that a run or a collected document has something for, the summary first."""
-    known = _collected(document)
+    known = as_collected(document)
     found = [
         summary(known),
         Section("run", "This run", tables=tables_of(document) if "tables" in document else ()),
@@ -61,7 +63,7 @@ def sections_of(document: Mapping[str, Any]) -> list[Section]:
             "timing",
             [*_tables(known, "paper-table3"), provenance.time_and_memory(known)],
         ),
-        attacks(known),
+        attacks(known, describe),
         provenance.cells(known),
         provenance.how(),
         provenance.provenance(known),
@@ -124,17 +126,6 @@ def _data(table: Table, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         for row in texts
     ]
     return {"words": list(words), "rows": rows}
-
-
-def _collected(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of one run in the shape of a collected one; what old or foreign runs do not say is unknown."""
-    unknown = {
-        "machine": {"system": "unknown", "architecture": "machine", "cpus": "unknown"},
-        "device": "unknown device",
-    }
-    runs = [{**unknown, "embeddings": [], **run} for run in document.get("runs") or [document["run"]]]
-    where = {"suite": runs[0]["suite"], "owner": runs[0]["owner"], "sweep": runs[0].get("sweep"), "run": runs[0]["id"]}
-    return {"schema": document["schema"], "runs": runs, "cells": [{**where, **cell} for cell in document["cells"]]}
 
 
 def _tables(document: Mapping[str, Any], layout: str) -> list[Table]:

@@ -105,7 +105,7 @@ def _cell(cell: Cell) -> list[Entry]:
         cell["bit_error_rate"],
         cell["p_values"]["calibrated"],
         utility_text(cell["utility"]),
-        cell.get("utility_lost"),
+        cell.get("utility_drop"),
         cell["seconds"].get("extract"),
         _short(cell["digests"].get("evidence")),
         None,

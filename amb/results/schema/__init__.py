@@ -67,7 +67,7 @@ class Cell(Open):
     n_negatives: Count | None
     fpr_supported: Share | None
     utility: dict[str, float]
-    utility_lost: float | None = None
+    utility_drop: float | None = None
     destroyed: bool = False
     report: dict[str, Any] = {}
     seconds: dict[str, Seconds]

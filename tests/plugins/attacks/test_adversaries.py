@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import amb
+from amb.api.run import Run
 from amb.errors import BadParamsError
-from amb.execution.engine import Run
 from amb.execution.planning import make_plan, n_suspects
 from amb.plugin.manager import Manager
 from amb.testing.toy import ToyMethod
@@ -71,7 +71,7 @@ class Mute(amb.Edit):
     name: ClassVar[str] = "mute"
 
     def apply(self, model: amb.VisionModel) -> None:
-        model.answers = "labels"
+        model.max_access = "labels"
 
 
 class Muzzle(amb.Attack):
@@ -119,7 +119,7 @@ def by_suspect(run: Run) -> dict[str, Any]:
 def test_an_attack_gets_what_it_declares_and_no_more(adversaries: Manager, tmp_path: Path) -> None:
     attacks = ["spy", "spy:wants=method", "spy:wants=key"]
     run = run_toy(adversaries, tmp_path, attacks=attacks)
-    digests = run.embeddings[0]["digests"]
+    digests = run.embeddings[0].digests
     told = [next(iter(by_suspect(run)[name].report.values())) for name in attacks]
     assert [facts["method"] for facts in told] == [None, "activemark", "activemark"]
     assert [facts["key"] for facts in told] == [None, None, digests["key"]]
@@ -129,10 +129,10 @@ def test_an_attack_gets_what_it_declares_and_no_more(adversaries: Manager, tmp_p
 def test_a_destroyed_suspect_is_marked_and_no_other(adversaries: Manager, tmp_path: Path) -> None:
     results = by_suspect(run_toy(adversaries, tmp_path, attacks=["wreck", "prune20"]))
     assert results["wreck"].destroyed
-    assert results["wreck"].utility_lost > 0.1
+    assert results["wreck"].utility_drop > 0.1
     assert not results["unattacked"].destroyed
-    assert results["unattacked"].utility_lost == 0
-    assert results["toy/other"].utility_lost is None, "the gate is for positives"
+    assert results["unattacked"].utility_drop == 0
+    assert results["toy/other"].utility_drop is None, "the gate is for positives"
 
 
 def test_no_student_is_trained_that_the_method_could_not_read(adversaries: Manager, tmp_path: Path) -> None:
@@ -171,16 +171,16 @@ def test_a_suspect_that_tells_labels_alone_is_skipped_by_who_needs_more(adversar
 
 
 def test_an_edited_model_is_built_again_from_its_card(adversaries: Manager, tmp_path: Path) -> None:
-    model = amb.edited(amb.load_ref("toy/owner"), Mute())
-    amb.save_model(model, tmp_path / "model")
-    assert amb.load_model(tmp_path / "model", "again", amb.build_model).answers == "labels"
+    model = amb.edited(amb.load_model("toy/owner"), Mute())
+    amb.save_checkpoint(model, tmp_path / "model")
+    assert amb.load_checkpoint(tmp_path / "model", "again", amb.build_model).max_access == "labels"
 
 
 @pytest.mark.parametrize(
     "edit", ["mute", {"name": "rm"}, {"name": "mute", "parameters": {"path": "/"}}, {"name": "x", "parameters": {}}]
 )
 def test_a_strangers_edit_is_refused(adversaries: Manager, edit: Any) -> None:
-    architecture = {**amb.load_ref("toy/owner").architecture, "edits": [edit]}
+    architecture = {**amb.load_model("toy/owner").architecture, "edits": [edit]}
     with pytest.raises(amb.CheckpointError, match="cannot be replayed"):
         amb.build_model(architecture)
 
@@ -215,7 +215,7 @@ def test_further_negatives_are_read_and_judged(adversaries: Manager, tmp_path: P
 
 
 def test_filters_act_on_the_deployed_model_only() -> None:
-    model = amb.load_ref("tiny/owner").copy()
+    model = amb.load_model("tiny/owner").copy()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         plain = model.features(images)

@@ -13,7 +13,8 @@ import torch
 
 import amb
 from amb.testing import ToySplit, toy_context, toy_model
-from amb.training.loop import Schedule, tune
+from amb.training.config import TrainingConfig
+from amb.training.loop import tune
 from amb_attacks.distill import Distill, Target
 from amb_attacks.distilling import (
     Surrogates,
@@ -46,7 +47,7 @@ def distilled(folder: Path, model: amb.VisionModel | None = None, **params) -> a
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> amb.VisionModel:
     ctx = toy_context(tmp_path_factory.mktemp("trained"))
-    return tune(toy_model(), ctx.split("owner"), "classification", Schedule(lr=1e-3, epochs=10, batch=16), ctx)
+    return tune(toy_model(), ctx.split("owner"), "classification", TrainingConfig(lr=1e-3, epochs=10, batch=16), ctx)
 
 
 def chances(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -123,11 +123,11 @@ def test_answers_are_rounded(manager: Manager, tmp_path: Path, decimals: int) ->
 
 def test_labels_only_answers_with_the_same_labels(manager: Manager, tmp_path: Path) -> None:
     model, bare = deployed(manager, "output-labels", tmp_path), toy_model(n_classes=3)
-    assert (model.answers, model.facts().answers) == ("labels", "labels")
+    assert (model.max_access, model.facts().max_access) == ("labels", "labels")
     found, expected = (amb.SuspectView(each, "labels").labels(IMAGES) for each in (model, bare))
     assert torch.equal(found, expected)
-    amb.save_model(model, tmp_path / "deployed")
-    assert amb.load_model(tmp_path / "deployed", "loaded", amb.build_model).answers == "labels"
+    amb.save_checkpoint(model, tmp_path / "deployed")
+    assert amb.load_checkpoint(tmp_path / "deployed", "loaded", amb.build_model).max_access == "labels"
 
 
 def test_what_cannot_decide_cannot_answer_with_labels(manager: Manager) -> None:

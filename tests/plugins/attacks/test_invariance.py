@@ -52,7 +52,7 @@ def heads_of(parts: BlockParts, tokens: torch.Tensor) -> tuple[torch.Tensor, tor
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_embedded_model_stays_the_same_function(manager: Manager, tmp_path: Path, name: str) -> None:
-    owner = amb.load_ref("tiny/owner")
+    owner = amb.load_model("tiny/owner")
     split = manager.registry.suite("tiny").split("attacker")
     ctx = Context(("0",), {"attacker": split}, tmp_path)
     (attack,) = manager.registry.attack_chain(name)
@@ -156,8 +156,8 @@ def test_a_change_of_the_function_is_an_error(
 
 def test_a_network_without_blocks_or_biases_is_skipped(manager: Manager) -> None:
     (attack,) = manager.registry.attack_chain("fold-norms")
-    assert "no plain transformer blocks" in attack.skip(amb.load_ref("tiny/convnet"))
-    owner = amb.load_ref("tiny/owner")
+    assert "no plain transformer blocks" in attack.skip(amb.load_model("tiny/convnet"))
+    owner = amb.load_model("tiny/owner")
     assert attack.skip(owner) is None
     owner.backbone.net.blocks[2].attn.qkv.bias = None
     assert "no bias" in attack.skip(owner)

@@ -62,8 +62,8 @@ def test_slerp_keeps_the_length_of_matrices(manager: Manager, tmp_path: Path) ->
 
 
 def test_task_arithmetic_adds_what_the_other_has_learnt(manager: Manager, tmp_path: Path) -> None:
-    model, base = amb.load_ref("tiny/owner"), amb.load_ref("tiny/other-data")
-    other = amb.load_ref("tiny/other-seed").backbone.state_dict()
+    model, base = amb.load_model("tiny/owner"), amb.load_model("tiny/other-data")
+    other = amb.load_model("tiny/other-seed").backbone.state_dict()
     spec = "merge:how=task-arithmetic,other=tiny/other-seed,weight=0.2"
     result = merged(manager, spec, tmp_path, model, base).backbone.state_dict()
     for name, mine in model.backbone.state_dict().items():
@@ -71,13 +71,16 @@ def test_task_arithmetic_adds_what_the_other_has_learnt(manager: Manager, tmp_pa
 
 
 def test_the_fine_tuned_base_is_a_fine_tune_of_the_base(manager: Manager, tmp_path: Path) -> None:
-    from amb.training.loop import Schedule, tune
+    from amb.training.config import TrainingConfig
+    from amb.training.loop import tune
 
     model, base = toy_model(1, n_classes=3), toy_model(2)
     spec = "merge:other=finetuned-base,weight=1,epochs=1,n_images=16,lr=1e-3"
     result = merged(manager, spec, tmp_path, model, base).backbone.state_dict()
     ctx = toy_context(tmp_path, roles=("attacker",))
-    tuned = tune(base, ctx.split("attacker"), "classification", Schedule("cosine", lr=1e-3, epochs=1, n_images=16), ctx)
+    tuned = tune(
+        base, ctx.split("attacker"), "classification", TrainingConfig("cosine", lr=1e-3, epochs=1, n_images=16), ctx
+    )
     torch.testing.assert_close(result, tuned.backbone.state_dict(), rtol=0, atol=0)
     assert not torch.equal(result["layers.0.linear1.weight"], base.backbone.layers[0].linear1.weight)
 
@@ -94,7 +97,7 @@ def test_merging_with_the_same_weights_is_noted(manager: Manager, tmp_path: Path
 
 
 def test_batch_norms_merge_with_their_statistics(manager: Manager, tmp_path: Path) -> None:
-    model, base = amb.load_ref("tiny/convnet"), amb.load_ref("tiny/convnet-other-data")
+    model, base = amb.load_model("tiny/convnet"), amb.load_model("tiny/convnet-other-data")
     result = merged(manager, "merge:weight=1", tmp_path, model, base)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -131,7 +134,7 @@ def noise_of(manager: Manager, spec: str, model: VisionModel, folder: Path) -> l
 
 
 def test_noise_is_gaussian_in_proportion_to_each_matrix(manager: Manager, tmp_path: Path) -> None:
-    found = noise_of(manager, "noise20", amb.load_ref("tiny/owner"), tmp_path)
+    found = noise_of(manager, "noise20", amb.load_model("tiny/owner"), tmp_path)
     assert len(found) == 1 + 6 * 4  # patches; query-key-value, projection and two layers of the MLP in each block
     for noise in found:
         assert noise.std().item() == pytest.approx(0.2, rel=0.05)
@@ -139,7 +142,7 @@ def test_noise_is_gaussian_in_proportion_to_each_matrix(manager: Manager, tmp_pa
 
 
 def test_another_draw_is_other_noise(manager: Manager, tmp_path: Path) -> None:
-    model = amb.load_ref("tiny/owner")
+    model = amb.load_model("tiny/owner")
     one, again, other = (
         noise_of(manager, f"noise:sigma=0.1,draw={draw}", model, tmp_path)[1].double() for draw in (3, 3, 4)
     )

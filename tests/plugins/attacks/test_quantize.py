@@ -117,8 +117,8 @@ def test_int8_is_what_lies_on_disk(manager: Manager, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     source = transformer()
-    amb.save_model(source, tmp_path / "float")
-    amb.save_model(attacked(manager, "quantize-int8", tmp_path, source), tmp_path / "int8")
+    amb.save_checkpoint(source, tmp_path / "float")
+    amb.save_checkpoint(attacked(manager, "quantize-int8", tmp_path, source), tmp_path / "int8")
     stored = load_file(tmp_path / "int8.safetensors")
     codes = [tensor for name, tensor in stored.items() if name.endswith(".codes")]
     assert len(codes) == 2 * 4

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import amb
+from amb import build_model
 from amb.api.vision import VisionModel
-from amb.models.references import build_model
 from amb.plugin.manager import Manager
 from amb.testing import toy_context, toy_model
 
@@ -126,7 +126,7 @@ def test_what_is_injected_between_blocks_is_scrambled(manager: Manager, tmp_path
 
 
 def test_a_block_stays_a_block(manager: Manager, tmp_path: Path) -> None:
-    model = amb.load_ref("tiny/owner")
+    model = amb.load_model("tiny/owner")
     twin = attacked(manager, "adaptive-clip", model, tmp_path)
     assert [type(block) for block in twin.backbone.blocks] == [type(block) for block in model.backbone.blocks]
     torch.testing.assert_close(twin.backbone.parts(2).up.weight, model.backbone.parts(2).up.weight)
@@ -156,12 +156,12 @@ def test_what_does_not_apply_says_so(manager: Manager) -> None:
         (attack,) = manager.registry.attack_chain(spec)
         return attack.skip(model) or ""
 
-    assert "no transformer blocks" in reason("adaptive-clip", amb.load_ref("tiny/convnet"))
+    assert "no transformer blocks" in reason("adaptive-clip", amb.load_model("tiny/convnet"))
     assert "has no block 9" in reason("adaptive-erase:block=9", toy_model())
     assert "32 dimensions" in reason("adaptive-erase:dims=40", toy_model())
     assert "no token 46 (it has 17)" in reason("adaptive-scramble-token", toy_model())
     assert "no neighbours" in reason("adaptive-scramble-token:index=0", toy_model())
-    assert not reason("adaptive-scramble-token", amb.load_ref("tiny/owner"))
+    assert not reason("adaptive-scramble-token", amb.load_model("tiny/owner"))
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def test_a_pruned_model_can_be_tuned_pruned_again_and_saved(manager: Manager, tm
     parts = tuned.backbone.parts(0)
     assert parts is not None
     assert parts.n_heads == 1
-    amb.save_model(tuned, tmp_path / "m")
-    torch.testing.assert_close(features(amb.load_model(tmp_path / "m", "m", amb.build_model)), features(tuned))
+    amb.save_checkpoint(tuned, tmp_path / "m")
+    torch.testing.assert_close(features(amb.load_checkpoint(tmp_path / "m", "m", amb.build_model)), features(tuned))
 
 
 def test_reports_what_is_left(manager: Manager, tmp_path: Path) -> None:

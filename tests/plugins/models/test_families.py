@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import amb
-from amb.models.checkpoint import save_model
+from amb.models.checkpoint import save_checkpoint
 from amb.plugin.manager import Manager
 from tests.conftest import run_toy
 
@@ -247,7 +247,7 @@ def loaded(family: str, folder: Path) -> amb.VisionModel:
     stem = folder / family.replace(" ", "-")
     if not stem.with_suffix(".safetensors").exists():
         library(family).save(stem)
-    return amb.load_ref(f"file/{stem}")
+    return amb.load_model(f"file/{stem}")
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -287,8 +287,8 @@ def test_every_block_gives_what_it_gives_inside_the_library(family: str, folder:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_is_built_again_from_its_card(family: str, folder: Path, tmp_path: Path) -> None:
     model = loaded(family, folder)
-    save_model(model, tmp_path / "again")
-    again = amb.load_ref(f"file/{tmp_path / 'again'}")
+    save_checkpoint(model, tmp_path / "again")
+    again = amb.load_model(f"file/{tmp_path / 'again'}")
     assert again.digest() == model.digest() == loaded(family, folder).digest()
     images, _ = images_for(model)
     with torch.no_grad():

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 
 import amb
 from amb.errors import CheckpointError, MissingError, UnknownNameError
-from amb.models.checkpoint import save_model
-from amb.models.references import require_refs
+from amb.models.checkpoint import save_checkpoint
+from amb.models.references import require_models
+from amb.plugin.manager import manager
 from amb.testing import toy_model
 from amb_models import catalogue, known
 from amb_models.loaders import HfLoader, OpenClipLoader, TimmLoader
@@ -96,18 +97,18 @@ def put_timm(cache: Path, change: Callable[[dict[str, torch.Tensor]], None] = la
 
 def test_a_repository_of_transformers_is_loaded_from_the_cache(cache: Path) -> None:
     net = put_vit(cache, {**SEES, "size": {"height": 32, "width": 32}})
-    model = amb.load_ref("hf/someone/small")
+    model = amb.load_model("hf/someone/small")
     images = torch.rand(2, 3, 32, 32)
     seen = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(model.features(images), net(seen).pooler_output, rtol=1e-5, atol=1e-5)
-    assert model.digest() == amb.load_ref("hf/someone/small").digest() == HfLoader().digest("someone/small")
+    assert model.digest() == amb.load_model("hf/someone/small").digest() == HfLoader().digest("someone/small")
     assert model.ref == "hf/someone/small"
 
 
 def test_the_size_of_images_is_the_processors_where_the_network_takes_any(cache: Path) -> None:
     net = put_vit(cache, {**SEES, "crop_size": {"height": 24, "width": 24}}, "dinov2", mlp_ratio=2)
-    model = amb.load_ref("hf/someone/small")
+    model = amb.load_model("hf/someone/small")
     assert model.backbone.image_size == 24
     assert model.facts().n_tokens == 1 + 9
     blank = torch.full((1, 3, 24, 24), 0.5)
@@ -119,19 +120,19 @@ def test_the_size_of_images_is_the_processors_where_the_network_takes_any(cache:
 def test_a_revision_is_a_version_of_its_own(cache: Path) -> None:
     put_vit(cache, SEES)
     with pytest.raises(MissingError, match="--revision v2"):
-        amb.load_ref("hf/someone/small@v2")
+        amb.load_model("hf/someone/small@v2")
     put(cache, "someone/small", "v2")
-    assert amb.load_ref("hf/someone/small@v2").digest() == amb.load_ref("hf/someone/small").digest()
+    assert amb.load_model("hf/someone/small@v2").digest() == amb.load_model("hf/someone/small").digest()
 
 
 def test_a_timm_model_is_loaded_from_the_cache_without_its_classifier(cache: Path) -> None:
     net: Any = put_timm(cache)
-    model = amb.load_ref("timm/test_vit.r160_in1k")
+    model = amb.load_model("timm/test_vit.r160_in1k")
     images = torch.rand(2, 3, 160, 160)
     with torch.no_grad():
         features = net.forward_head(net.forward_features((images - 0.5) / 0.5), pre_logits=True)
         torch.testing.assert_close(model.features(images), features, rtol=1e-5, atol=1e-5)
-    assert TimmLoader().outline("test_vit.r160_in1k").facts()._replace(ref="") == model.facts()._replace(ref="")
+    assert TimmLoader().skeleton("test_vit.r160_in1k").facts()._replace(ref="") == model.facts()._replace(ref="")
 
 
 def test_an_open_clip_tower_comes_out_of_the_whole_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_an_open_clip_tower_comes_out_of_the_whole_model(cache: Path, monkeypatc
     state = {name: each.half().contiguous() for name, each in whole.state_dict().items()}  # as OpenAI's are stored
     whole.load_state_dict(state)
     save_file(state, put(cache, "timm/vit_large_patch14_clip_224.openai") / "open_clip_model.safetensors")
-    model = amb.load_ref("open_clip/ViT-L-14/openai")
+    model = amb.load_model("open_clip/ViT-L-14/openai")
     images = torch.rand(2, 3, 32, 32)
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -156,18 +157,18 @@ def test_an_open_clip_tower_comes_out_of_the_whole_model(cache: Path, monkeypatc
 def test_weights_on_the_hub_that_are_no_numbers_are_refused(cache: Path) -> None:
     put_timm(cache, lambda state: state["blocks.1.mlp.fc1.weight"].view(-1)[5:6].fill_(math.nan))
     with pytest.raises(CheckpointError, match=r"not finite. First: backbone.net.blocks.1.mlp.fc1.weight"):
-        amb.load_ref("timm/test_vit.r160_in1k")
+        amb.load_model("timm/test_vit.r160_in1k")
 
 
 def test_weights_on_the_hub_of_another_form_are_refused(cache: Path) -> None:
     put_timm(cache, lambda state: state.update({"blocks.0.mlp.fc1.weight": torch.zeros(3, 4)}))
     with pytest.raises(CheckpointError, match=r"in 1 tensors. First: blocks.0.mlp.fc1.weight: file has \(3, 4\), arch"):
-        amb.load_ref("timm/test_vit.r160_in1k")
+        amb.load_model("timm/test_vit.r160_in1k")
     put_vit(cache, SEES)
     config = cache / "models--someone--small" / "snapshots" / ("0" * 40) / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": 8}))
     with pytest.raises(CheckpointError, match=r"First: .*file has \(.*, architecture has \("):
-        amb.load_ref("hf/someone/small")
+        amb.load_model("hf/someone/small")
 
 
 def test_a_repository_of_another_kind_is_refused_with_what_is_loaded(cache: Path) -> None:
@@ -175,16 +176,16 @@ def test_a_repository_of_another_kind_is_refused_with_what_is_loaded(cache: Path
     config = cache / "models--someone--small" / "snapshots" / ("0" * 40) / "config.json"
     config.write_text(json.dumps({"model_type": "llama", "auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(CheckpointError, match="is of type 'llama', which amb does not load. It loads beit, "):
-        amb.load_ref("hf/someone/small")
+        amb.load_model("hf/someone/small")
     config.write_text("[")
     with pytest.raises(CheckpointError, match=r"config.json of hf/someone/small cannot be read"):
-        amb.load_ref("hf/someone/small")
+        amb.load_model("hf/someone/small")
 
 
 @pytest.mark.parametrize("rest", ["../../etc", "a/b/c", "a//b", ".hidden", "a/b@", "a/b@../../x", "a b", "/etc/passwd"])
 def test_a_reference_does_not_lead_out_of_the_cache(rest: str) -> None:
     with pytest.raises(CheckpointError, match="names no repository of the hub"):
-        amb.load_ref(f"hf/{rest}")
+        amb.load_model(f"hf/{rest}")
 
 
 def test_what_has_to_be_fetched_is_known_beforehand(cache: Path) -> None:
@@ -217,9 +218,9 @@ def test_a_run_without_a_network_says_at_once_what_to_fetch(ref: str, command: s
 def test_a_missing_weight_is_found_missing_without_a_heavy_library() -> None:
     code = (
         "import sys, os; os.environ['AMB_OFFLINE'] = '1'\n"
-        "import amb; from amb.models.references import require_refs\n"
+        "import amb; from amb.models.references import require_models; from amb.plugin.manager import manager\n"
         f"for ref in {[ref for ref, _ in NOT_HERE]}:\n"
-        "    try: require_refs([ref])\n"
+        "    try: require_models([ref], manager().registry)\n"
         "    except amb.MissingError: print('missing')\n"
         "print({'torch', 'timm', 'open_clip', 'transformers', 'torchvision', 'PIL'} & set(sys.modules))"
     )
@@ -237,13 +238,13 @@ def test_a_hub_that_cannot_be_reached_is_one_line(cache: Path, monkeypatch: pyte
     monkeypatch.delenv("AMB_OFFLINE")
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     with pytest.raises(MissingError, match=r"the hub cannot be reached \(ConnectionError\).*`hf download") as caught:
-        amb.load_ref("hf/facebook/dinov2-large")
+        amb.load_model("hf/facebook/dinov2-large")
     assert "\n" not in str(caught.value)
 
 
 def test_models_that_are_here_need_no_network(cache: Path) -> None:
     put_timm(cache)
-    require_refs(["timm/test_vit.r160_in1k", "tiny/owner"])
+    require_models(["timm/test_vit.r160_in1k", "tiny/owner"], manager().registry)
 
 
 # Names
@@ -261,7 +262,7 @@ def test_models_that_are_here_need_no_network(cache: Path) -> None:
 )
 def test_an_unknown_name_gets_near_ones(ref: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=near):
-        amb.load_ref(ref)
+        amb.load_model(ref)
 
 
 def test_what_timm_has_is_read_from_its_text_as_it_says_itself() -> None:
@@ -302,15 +303,15 @@ def test_what_open_clip_has_is_read_from_its_text_as_it_says_itself() -> None:
 )
 def test_known_repositories_have_the_size_that_their_authors_state(repository: str, millions: float) -> None:
     with torch.device("meta"):
-        model = HfLoader().outline(repository)
+        model = HfLoader().skeleton(repository)
     assert sum(each.numel() for each in model.backbone.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_an_outline_of_another_repository_needs_its_configuration(cache: Path) -> None:
     with pytest.raises(MissingError, match="`hf download someone/small config.json preprocessor_config.json`"):
-        HfLoader().outline("someone/small")
+        HfLoader().skeleton("someone/small")
     put_vit(cache, SEES)
-    assert HfLoader().outline("someone/small").n_blocks == 2
+    assert HfLoader().skeleton("someone/small").n_blocks == 2
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,7 @@ def test_an_outline_of_another_repository_needs_its_configuration(cache: Path) -
 )
 def test_images_are_read_as_the_library_says(name: str, mean: float, size: int) -> None:
     with torch.device("meta"):
-        backbone = TimmLoader().outline(name).backbone
+        backbone = TimmLoader().skeleton(name).backbone
     assert (backbone.mean[0], backbone.image_size) == (mean, size)
 
 
@@ -377,7 +378,7 @@ TIMM_CARD = {"loader": "timm", "name": "vit_tiny_patch16_224", "options": {}}
 def test_a_strangers_architecture_is_refused(architecture: dict[str, Any], tmp_path: Path) -> None:
     ref = write(tmp_path / "m", {"architecture": architecture, "weights": "library"}, {"a": torch.zeros(1)})
     with pytest.raises((CheckpointError, UnknownNameError)) as caught:
-        amb.load_ref(ref)
+        amb.load_model(ref)
     assert "\n" not in str(caught.value)
 
 
@@ -385,10 +386,10 @@ def test_a_card_of_a_library_may_name_a_digest_that_is_checked(tmp_path: Path) -
     model = amb.build_model(HF_CARD)
     state = {name.removeprefix("net."): each for name, each in model.backbone.state_dict().items()}
     card = {"architecture": HF_CARD, "weights": "library"}
-    loaded = amb.load_ref(write(tmp_path / "m", card, state))
-    assert amb.load_ref(write(tmp_path / "m", {**card, "digest": loaded.digest()})).digest() == loaded.digest()
+    loaded = amb.load_model(write(tmp_path / "m", card, state))
+    assert amb.load_model(write(tmp_path / "m", {**card, "digest": loaded.digest()})).digest() == loaded.digest()
     with pytest.raises(CheckpointError, match="does not have the digest on its card"):
-        amb.load_ref(write(tmp_path / "m", {**card, "digest": "0" * 32}))
+        amb.load_model(write(tmp_path / "m", {**card, "digest": "0" * 32}))
 
 
 @pytest.mark.parametrize(
@@ -407,48 +408,48 @@ def test_a_card_of_a_library_may_name_a_digest_that_is_checked(tmp_path: Path) -
 def test_a_card_of_a_library_is_refused(changes: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     card = {"architecture": HF_CARD, "weights": "library", **changes}
     with pytest.raises(CheckpointError, match=complaint):
-        amb.load_ref(write(tmp_path / "m", card, {"a": torch.zeros(1)}))
+        amb.load_model(write(tmp_path / "m", card, {"a": torch.zeros(1)}))
 
 
 @pytest.mark.parametrize("architecture", [HF_CARD, CLIP_CARD, {**TIMM_CARD, "name": "test_vit"}])
 def test_a_file_that_lacks_weights_is_refused_with_the_first(architecture: dict[str, Any], tmp_path: Path) -> None:
     ref = write(tmp_path / "m", {"architecture": architecture, "weights": "library"}, {"head.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"does not fit its network in \d+ tensors. First: .*file has nothing"):
-        amb.load_ref(ref)
+        amb.load_model(ref)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_file_with_weights_that_are_not_finite_is_refused(value: float, tmp_path: Path) -> None:
     model = toy_model()
     model.backbone.layers[2].linear1.weight.data[3, 4] = value  # type: ignore[index, union-attr]
-    save_model(model, tmp_path / "m")
+    save_checkpoint(model, tmp_path / "m")
     with pytest.raises(CheckpointError, match=r"not finite. First: backbone.layers.2.linear1.weight"):
-        amb.load_ref(f"file/{tmp_path / 'm'}")
+        amb.load_model(f"file/{tmp_path / 'm'}")
 
 
 def test_the_store_keeps_what_an_attack_has_broken(tmp_path: Path) -> None:
     model = toy_model()
     model.backbone.norm.weight.data[0] = math.inf  # type: ignore[union-attr]
-    save_model(model, tmp_path / "m")
-    assert amb.load_model(tmp_path / "m", "m", amb.build_model).digest() == model.digest()
+    save_checkpoint(model, tmp_path / "m")
+    assert amb.load_checkpoint(tmp_path / "m", "m", amb.build_model).digest() == model.digest()
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder. Name a file in it"):
-        amb.load_ref(f"file/{tmp_path}")
+        amb.load_model(f"file/{tmp_path}")
 
 
 def test_weights_without_a_card_say_what_belongs_beside_them(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors")
     with pytest.raises(MissingError, match=r"m.json does not exist"):
-        amb.load_ref(f"file/{tmp_path / 'm'}.safetensors")
+        amb.load_model(f"file/{tmp_path / 'm'}.safetensors")
 
 
 def test_the_outline_of_a_file_needs_no_weights(tmp_path: Path) -> None:
     from amb_models.files import FileLoader
 
     write(tmp_path / "m", {"architecture": HF_CARD, "weights": "library"})
-    assert FileLoader().outline(str(tmp_path / "m")).n_blocks == 2
+    assert FileLoader().skeleton(str(tmp_path / "m")).n_blocks == 2
 
 
 def test_every_known_repository_is_one_that_a_card_could_describe() -> None:

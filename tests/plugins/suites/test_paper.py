@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import amb
+from amb import build_model
 from amb.evaluation import utility as fidelity
 from amb.models.heads import SegmentationHead
-from amb.models.references import build_model
 from amb.plugin.manager import Manager
 from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
 from amb.testing import SuiteContract, toy_context, toy_model
@@ -57,7 +57,7 @@ def models(tmp_path: Path, manager: Manager) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             made = build_model({"loader": "timm", "name": "vit_tiny_patch16_224", "options": {**TRANSFORMER, **more}})
-        amb.save_model(made.eval(), tmp_path / name)
+        amb.save_checkpoint(made.eval(), tmp_path / name)
 
 
 def spec(name: str, **params: Any) -> str:

@@ -46,7 +46,7 @@ def test_every_class_is_drawn() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_models_are_what_their_cards_say(name: str) -> None:
     card = amb.read_card(WEIGHTS / name)
-    model = amb.load_ref(f"tiny/{name}")
+    model = amb.load_model(f"tiny/{name}")
     assert model.digest() == card.digest
     assert card.about["seed"] == RECIPES[name].seed
     figures = figures_on_test(model)
@@ -66,7 +66,7 @@ def test_the_models_together_are_small() -> None:
 
 
 def test_negatives_are_of_the_kinds_that_the_paper_has() -> None:
-    made = {name: amb.load_ref(f"tiny/{name}") for name in NAMES}
+    made = {name: amb.load_model(f"tiny/{name}") for name in NAMES}
     owner, seed, data, registers, conv = (
         made[name] for name in ("owner", "other-seed", "other-data", "registers", "convnet")
     )
@@ -77,7 +77,7 @@ def test_negatives_are_of_the_kinds_that_the_paper_has() -> None:
 
 
 def test_the_untrained_model_knows_nothing_and_is_the_same_every_time() -> None:
-    one, two = (amb.load_ref(f"tiny/{UNTRAINED}") for _ in range(2))
+    one, two = (amb.load_model(f"tiny/{UNTRAINED}") for _ in range(2))
     assert one.digest() == two.digest()
-    assert one.architecture == amb.load_ref("tiny/owner").architecture
+    assert one.architecture == amb.load_model("tiny/owner").architecture
     assert figures_on_test(one)["accuracy"] < 0.2

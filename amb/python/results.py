@@ -1,0 +1,116 @@
+"""What has run, as an object: a frame, tables, figures and verdicts; it shows itself in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amb.api.records import Verdict
+from amb.errors import BadParamsError
+from amb.python.display import Drawing, Tables
+from amb.report.layouts import with_tables
+from amb.report.layouts.run import with_run_tables
+from amb.report.tables import tables_of
+from amb.results.collect import as_collected, collect
+from amb.results.records import CellRecord, JudgedRecord, parse_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_results(
+    output_dir: str | Path = "amb-results", *, sweep: str | None = None, runs: Sequence[str] = ()
+) -> Results:
+    """What has run before: all of an output folder, of one sweep, or of some runs; a cell's latest verdict counts.
+
+    Raises MissingError where nothing has run there, BadParamsError for an unknown sweep or run.
+    """
+    output = Path(output_dir)
+    return Results(collect(output, sweep, runs), output)
+
+
+class Results:
+    """Finished cells of one run or of many, with everything that can be said of them; nothing is computed again."""
+
+    def __init__(self, document: Mapping[str, Any], folder: Path, *, succeeded: bool | None = None) -> None:
+        self.document = document
+        """As `--format json` prints it, less its tables (docs/schema.md)."""
+        self.folder = folder
+        """Where the files lie: of the run, or of the whole output folder."""
+        self.succeeded = bool(self.judged) and not self.failed if succeeded is None else succeeded
+        """Whether no cell failed, and some were judged: the command line's exit code 0."""
+
+    @cached_property
+    def cells(self) -> Sequence[CellRecord]:
+        """Every cell, skipped and failed ones too."""
+        return parse_results(self.document).cells
+
+    @property
+    def judged(self) -> list[JudgedRecord]:
+        """The cells that have a verdict."""
+        return [cell for cell in self.cells if isinstance(cell, JudgedRecord)]
+
+    @property
+    def failed(self) -> list[CellRecord]:
+        """The cells that went wrong; `reason` says how."""
+        return [cell for cell in self.cells if cell.status == "failed"]
+
+    @property
+    def verdicts(self) -> dict[tuple[str, str, int], Verdict]:
+        """Every verdict by method, suspect and seed."""
+        return {(cell.method, cell.suspect, cell.seed): cell.verdict for cell in self.judged}
+
+    def verdict(self, suspect: str, method: str | None = None, seed: int | None = None) -> Verdict:
+        """The verdict on a suspect such as `prune40`. Raises BadParamsError where there is none, or more than one."""
+        found = [
+            cell
+            for cell in self.judged
+            if cell.suspect == suspect and method in (None, cell.method, cell.method_name) and seed in (None, cell.seed)
+        ]
+        if len(found) == 1:
+            return found[0].verdict
+        if not found:
+            there = ", ".join(dict.fromkeys(cell.suspect for cell in self.judged)) or "none"
+            raise BadParamsError(f"There is no verdict on '{suspect}' here. Judged suspects: {there}.")
+        among = "; ".join(f"method={cell.method!r}, seed={cell.seed}" for cell in found[:3])
+        raise BadParamsError(f"There are {len(found)} verdicts on '{suspect}'. Say which: {among}.")
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas frame, one row a cell: typed columns, intervals as two columns, a column for each figure of utility."""
+        from amb.python.frame import make_frame
+
+        return make_frame(self.cells)
+
+    def table(self, layout: str = "summary", by: Sequence[str] = ()) -> Tables:
+        """The tables of a layout of `amb report`, or `run`, which is what `amb run` prints. Raises UnknownNameError."""
+        if layout == "run":
+            made = [with_run_tables(each) for each in self._split_runs()]
+            return Tables([table for each in made for table in tables_of(each)])
+        return Tables(tables_of(with_tables(as_collected(self.document), layout, by)))
+
+    def figure(self, kind: str) -> Drawing:
+        """A figure of `amb figure`, such as `detection-curve`. Raises UnknownNameError, MissingError."""
+        from amb.report.figures import draw
+
+        return Drawing(draw(kind, as_collected(self.document)))
+
+    def _split_runs(self) -> list[dict[str, Any]]:
+        collected = as_collected(self.document)
+        return [
+            {"run": run, "cells": [cell for cell in collected["cells"] if cell["run"] == run["id"]]}
+            for run in collected["runs"]
+        ]
+
+    def _shown(self) -> Tables:
+        return self.table("run" if "run" in self.document else "summary")
+
+    def _repr_html_(self) -> str:
+        return self._shown()._repr_html_()
+
+    def __str__(self) -> str:
+        return str(self._shown())
+
+    def __repr__(self) -> str:
+        return f"<{len(self.cells)} cells, {len(self.judged)} judged, {len(self.failed)} failed, in {self.folder}>"

@@ -1,0 +1,76 @@
+"""One run from Python: plan it, run it, look at what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from amb.api.interfaces import Attack, Method, Suite
+from amb.api.plan import Plan
+from amb.execution.execute import execute_plan
+from amb.execution.planning import make_plan
+from amb.models.references import require_models
+from amb.plugin.manager import manager
+from amb.python.results import Results
+from amb.results.document import document
+from amb.runtime.compute import Compute, pick_compute
+from amb.runtime.progress import make_progress
+
+DEFAULT_OUTPUT = "amb-results"
+
+
+def run(
+    method: str | Method | Sequence[str | Method],
+    attacks: str | Attack | Sequence[str | Attack] = (),
+    *,
+    suite: str | Suite = "tiny",
+    model: str | None = None,
+    seed: int = 0,
+    tau: int | None = None,
+    alpha: float = 0.05,
+    negatives: int = 0,
+    params: Mapping[str, Any] | None = None,
+    output_dir: str | Path = DEFAULT_OUTPUT,
+    device: str = "auto",
+    compute: Compute | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Embed, attack, read the key on every suspect and decide: what `amb run` does, with the same words.
+
+    A method, an attack or a suite is a spec such as `prune:amount=0.3`, or a component of one's own, which needs no
+    plugin. `attacks` is a chain (`prune40+finetune-cosine`) or a list of chains. `params` are further parameters of the
+    methods. `compute` says how to compute in more detail than `device`. What is finished lies in `output_dir` and is not
+    computed again, also after Ctrl-C. Raises AmbError, in one line, for what is wrong with the request; a plugin that
+    fails costs its own cells only, see `Results.failed`.
+    """
+    words = {name: str(value) for name, value in (params or {}).items()}
+    plan = plan_run(
+        _as_list(method, Method), _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha,
+        negatives=negatives, params=words,
+    )  # fmt: skip
+    return run_plan(plan.on(compute or pick_compute(device)), Path(output_dir), quiet=quiet)
+
+
+def plan_run(
+    methods: Sequence[str | Method],
+    attacks: Sequence[str | Attack] = (),
+    *,
+    params: Mapping[str, str] | None = None,
+    **asked: Any,
+) -> Plan:
+    """What a run will do, looked up and checked, with the installed plugins. Raises UsageError."""
+    return make_plan(manager().registry, methods=methods, attacks=attacks, method_params=params, **asked)
+
+
+def run_plan(plan: Plan, output: Path, *, quiet: bool = False) -> Results:
+    """Every cell of a plan, in this process."""
+    plugins = manager()
+    require_models(plan.references(), plugins.registry)
+    finished = execute_plan(plan, plugins, output, make_progress(quiet))
+    return Results(document(finished), finished.folder, succeeded=not finished.failed)
+
+
+def _as_list(given: Any, kind: type) -> list[Any]:
+    """One spec or component, or several, as a list."""
+    return [given] if isinstance(given, str | kind) else list(given)

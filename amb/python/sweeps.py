@@ -1,0 +1,68 @@
+"""A sweep from Python: a file, a mapping of the same form, or a Sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from amb.api.plan import Plan
+from amb.execution.execute import execute_sweep
+from amb.models.references import require_models
+from amb.plugin.manager import manager
+from amb.python.results import Results
+from amb.python.runs import DEFAULT_OUTPUT
+from amb.results.collect import collect
+from amb.runtime.compute import Compute, pick_compute
+from amb.runtime.progress import make_progress
+from amb.sweeps.definition import Sweep
+from amb.sweeps.reader import check_sweep, read_sweep
+
+
+def sweep(
+    definition: str | Path | Mapping[str, Any] | Sweep,
+    *,
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    output_dir: str | Path = DEFAULT_OUTPUT,
+    device: str = "auto",
+    compute: Compute | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Every cell of suites x methods x attacks x seeds: what `amb sweep` does.
+
+    `definition` is the path of a YAML file, a mapping with the same keys, or an `amb.Sweep`, which may hold components of
+    one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. With `jobs` above 1,
+    worker processes compute ahead, and every component has to be importable there. Raises AmbError.
+    """
+    chosen = select_sweep(definition, only, limit)
+    plans = [plan.on(compute or pick_compute(device)) for plan in plan_sweep(chosen)]
+    return run_sweep(chosen, plans, Path(output_dir), jobs, quiet=quiet)
+
+
+def select_sweep(definition: str | Path | Mapping[str, Any] | Sweep, only: Sequence[str], limit: int | None) -> Sweep:
+    """The sweep, read and checked, and what is wanted of it. Raises UsageError."""
+    registry = manager().registry
+    if isinstance(definition, Mapping):
+        found = check_sweep(definition, registry)
+    else:
+        found = definition if isinstance(definition, Sweep) else read_sweep(Path(definition), registry)
+    found = found.only(only)
+    return found.limited(limit) if limit else found
+
+
+def plan_sweep(chosen: Sweep) -> list[Plan]:
+    """A plan for each suite and seed. Raises where a model is unknown, or missing and not to be had."""
+    registry = manager().registry
+    plans = chosen.plans(registry)
+    for plan in plans:
+        require_models(plan.references(), registry)
+    return plans
+
+
+def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, jobs: int, *, quiet: bool = False) -> Results:
+    """Every cell of the plans, in this process or ahead of it in workers."""
+    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, make_progress(quiet))
+    succeeded = not any(each.failed for each in runs)
+    return Results(collect(output, runs=[each.id for each in runs]), output, succeeded=succeeded)

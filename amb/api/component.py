@@ -38,7 +38,7 @@ class Component(BaseModel):
         try:
             return cls(**params)
         except ValidationError as error:
-            raise BadParamsError(_explain(cls, error)) from None
+            raise BadParamsError(_explain_error(cls, error)) from None
 
     def canonical(self) -> str:
         """The spec text that names this component: parameters that differ from their default, in declared order."""
@@ -109,16 +109,16 @@ def parameter_rows(cls: type[Component]) -> list[dict[str, str]]:
     return [
         {
             "parameter": name,
-            "type": _type_text(schema),
-            "default": _default_text(cls.model_fields[name]),
-            "range": _range_text(schema),
+            "type": _show_type(schema),
+            "default": _show_default(cls.model_fields[name]),
+            "range": _show_range(schema),
             "help": " ".join(schema.get("description", "").split()),
         }
         for name, schema in properties.items()
     ]
 
 
-def _explain(cls: type[Component], error: ValidationError) -> str:
+def _explain_error(cls: type[Component], error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "parameters"
     takes = ", ".join(cls.model_fields) or "no parameters"
@@ -142,21 +142,21 @@ def value_text(value: Any) -> str:
     return repr(value).replace("e+", "e") if isinstance(value, float) else str(value)  # a `+` joins a chain
 
 
-def _default_text(field: FieldInfo) -> str:
+def _show_default(field: FieldInfo) -> str:
     return "none: give a value" if field.is_required() else value_text(field.default)
 
 
-def _type_text(schema: Mapping[str, Any]) -> str:
+def _show_type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " | ".join(str(item) for item in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
     if "anyOf" in schema:
-        return " | ".join(_type_text(part) for part in schema["anyOf"])
+        return " | ".join(_show_type(part) for part in schema["anyOf"])
     return cast(str, schema.get("type", "text"))
 
 
-def _range_text(schema: Mapping[str, Any]) -> str:
+def _show_range(schema: Mapping[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     parts = [schema, *schema.get("anyOf", [])]
     return ", ".join(f"{sign} {part[key]:g}" for part in parts for key, sign in signs.items() if key in part)

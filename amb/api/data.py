@@ -49,7 +49,7 @@ def read_ahead(
     Threads rather than processes: decoding and resizing images let go of the interpreter's lock, and workers of a sweep
     may have no children. `pin` puts images where a GPU reads them faster.
     """
-    read = partial(_read, split, pin=pin)
+    read = partial(_read_batch, split, pin=pin)
     if not threads:
         yield from ((rows, read(rows)) for rows in rows_of_batches)
         return
@@ -58,17 +58,17 @@ def read_ahead(
         for rows in rows_of_batches:
             ahead.append((rows, pool.submit(read, rows)))
             if len(ahead) > threads:
-                yield _arrived(ahead)
+                yield _take_arrived(ahead)
         while ahead:
-            yield _arrived(ahead)
+            yield _take_arrived(ahead)
 
 
-def _arrived(ahead: deque[tuple[Tensor, Future[Batch]]]) -> tuple[Tensor, Batch]:
+def _take_arrived(ahead: deque[tuple[Tensor, Future[Batch]]]) -> tuple[Tensor, Batch]:
     rows, batch = ahead.popleft()
     return rows, batch.result()
 
 
-def _read(split: Split, rows: Tensor, *, pin: bool) -> Batch:
+def _read_batch(split: Split, rows: Tensor, *, pin: bool) -> Batch:
     batch = split.batch(rows.tolist())
     return batch._replace(images=batch.images.pin_memory()) if pin else batch
 

@@ -161,22 +161,22 @@ class VisionModel(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Tokens that enter block 0, (n, tokens, dim)."""
-        return self._compute(lambda part: self.backbone.embed(self.prepare(part)), images)
+        return self._compute_rows(lambda part: self.backbone.embed(self.prepare(part)), images)
 
     def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
         """Pass tokens through blocks start ... stop - 1."""
         blocks = self.backbone.blocks[start:stop]
-        run = _compiled() if self.compiled else _run
-        return self._compute(lambda part: functools.reduce(run, blocks, part), tokens) if blocks else tokens
+        run = _compile_block() if self.compiled else _run_block
+        return self._compute_rows(lambda part: functools.reduce(run, blocks, part), tokens) if blocks else tokens
 
-    def _compute(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    def _compute_rows(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """What `work` makes of rows, in the model's precision; in parts that fit, where no gradient is asked for."""
-        with self._autocast():
+        with self._open_autocast():
             if torch.is_grad_enabled():
-                return _full(work(rows))
-            return _full(self.limiter.fit(lambda parts: _joined([work(rows[part]) for part in parts]), len(rows)))
+                return _to_full_precision(work(rows))
+            return _to_full_precision(self.limiter.fit(lambda parts: _join_parts([work(rows[part]) for part in parts]), len(rows)))
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def _open_autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype_of(self.precision))
@@ -195,11 +195,11 @@ class VisionModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The output embedding, (n, features)."""
-        return self._answer(self.backbone.pool(self.tokens(images)))
+        return self._filter_output(self.backbone.pool(self.tokens(images)))
 
     def logits(self, images: Tensor, task: str = "classification") -> Tensor:
         """Class logits: (n, classes), or (n, classes, height, width) for segmentation. Raises NoHeadError."""
-        return self._answer(self.apply_head(self.tokens(images), task, images.shape[-1]))
+        return self._filter_output(self.apply_head(self.tokens(images), task, images.shape[-1]))
 
     def apply_head(self, tokens: Tensor, task: str, image_size: int) -> Tensor:
         """Class logits of output tokens. Raises NoHeadError."""
@@ -208,7 +208,7 @@ class VisionModel(nn.Module):
             raise NoHeadError(f"{self.ref} has no {task} head (it has: {has}). Fine-tune one on it first.")
         return cast(Tensor, self.heads[task](tokens, self.backbone.n_prefix, image_size))
 
-    def _answer(self, output: Tensor) -> Tensor:
+    def _filter_output(self, output: Tensor) -> Tensor:
         for apply_filter in [] if self.training else self.output_filters:
             output = apply_filter(output)
         return output
@@ -258,21 +258,21 @@ class VisionModel(nn.Module):
         return weights_digest(self.architecture, self.head_facts(), self.state_dict())
 
 
-def _run(tokens: Tensor, block: nn.Module) -> Tensor:
+def _run_block(tokens: Tensor, block: nn.Module) -> Tensor:
     return cast(Tensor, block(tokens))
 
 
 @functools.cache
-def _compiled() -> Callable[[Tensor, nn.Module], Tensor]:
+def _compile_block() -> Callable[[Tensor, nn.Module], Tensor]:
     """A block is compiled, once for all of the same form: a whole network takes minutes."""
-    return torch.compile(_run)
+    return torch.compile(_run_block)
 
 
-def _full(tokens: Tensor) -> Tensor:
+def _to_full_precision(tokens: Tensor) -> Tensor:
     return tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _join_parts(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -301,36 +301,36 @@ class SuspectView:
     @torch.no_grad()
     def labels(self, images: Tensor) -> Tensor:
         """Predicted classes, (n,) int64."""
-        self._allow("labels")
-        return self._ask(self._model.logits, images).argmax(dim=1)
+        self._require_access("labels")
+        return self._ask_model(self._model.logits, images).argmax(dim=1)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Class logits, (n, classes)."""
-        self._allow("logits")
-        return self._ask(self._model.logits, images)
+        self._require_access("logits")
+        return self._ask_model(self._model.logits, images)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Output embeddings, (n, features)."""
-        self._allow("features")
-        return self._ask(self._model.features, images)
+        self._require_access("features")
+        return self._ask_model(self._model.features, images)
 
     @property
     def model(self) -> VisionModel:
         """The whole model, for white-box methods. Queries made through it are counted by `count_queries`."""
-        self._allow("weights")
+        self._require_access("weights")
         return self._model
 
     def count_queries(self, n: int) -> None:
         """Record images that a white-box method passed through `model`."""
         self.queries += n
 
-    def _ask(self, verb: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _ask_model(self, verb: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         self.queries += len(images)
         return verb(images)
 
-    def _allow(self, wanted: Access) -> None:
+    def _require_access(self, wanted: Access) -> None:
         if ACCESS_LEVELS.index(wanted) > ACCESS_LEVELS.index(self.access):
             raise AccessError(
                 f"The method asked the suspect for its {wanted}, but it declares access to {self.access} only. "

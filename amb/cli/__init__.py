@@ -88,28 +88,28 @@ def main(args: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="amb", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
-        _fail(_one_line(error), error.exit_code)
+        _exit_with(_join_lines(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped. What is finished is in the store; the same command goes on from there.", 130)
+        _exit_with("stopped. What is finished is in the store; the same command goes on from there.", 130)
     except Exception as error:  # noqa: BLE001 (the one place where expected errors are printed)
-        _fail_expected(error, debug="--debug" in arguments)
+        _print_expected(error, debug="--debug" in arguments)
 
 
-def _fail_expected(error: Exception, debug: bool) -> None:
+def _print_expected(error: Exception, debug: bool) -> None:
     from amb.errors import AmbError
 
     if debug or not isinstance(error, AmbError):
         raise error
-    _fail(str(error), error.exit_code)
+    _exit_with(str(error), error.exit_code)
 
 
-def _one_line(error: click.ClickException) -> str:
+def _join_lines(error: click.ClickException) -> str:
     context: Any = getattr(error, "ctx", None)
     where = f" `{context.command_path} --help` says how." if context else ""
     return " ".join(error.format_message().split()) + where
 
 
-def _fail(text: str, code: int) -> None:
+def _exit_with(text: str, code: int) -> None:
     from amb.errors import printable
 
     print("\n".join(printable(line) for line in f"amb: {text}".split("\n")), file=sys.stderr)

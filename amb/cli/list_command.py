@@ -23,7 +23,7 @@ def command(kind: str | None, format_: str) -> None:
     from amb.plugin.manager import manager
 
     registry = manager().registry
-    rows = [row for name in registry.kinds if kind in (None, name) for row in _rows(registry, name)]
+    rows = [row for name in registry.kinds if kind in (None, name) for row in _list_rows(registry, name)]
     if format_ == "json":
         import json
 
@@ -38,7 +38,7 @@ def command(kind: str | None, format_: str) -> None:
                 click.echo(f"{'  ' if kind is None else ''}{row['name']:<{width}}  {row['summary']}")
 
 
-def _rows(registry: Any, listing: str) -> list[dict[str, str]]:
+def _list_rows(registry: Any, listing: str) -> list[dict[str, str]]:
     from amb.api.component import value_text
     from amb.api.spec import Spec
 
@@ -49,7 +49,7 @@ def _rows(registry: Any, listing: str) -> list[dict[str, str]]:
         summary = (
             str(Spec(cls.name, {key: value_text(value) for key, value in preset.items()}))
             if preset
-            else _first_line(cls)
+            else _find_first_line(cls)
         )
         if listing == "models":
             rows += [
@@ -60,5 +60,5 @@ def _rows(registry: Any, listing: str) -> list[dict[str, str]]:
     return rows
 
 
-def _first_line(cls: type) -> str:
+def _find_first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]

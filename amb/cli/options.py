@@ -147,7 +147,7 @@ def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., 
         @wraps(command)
         def with_plan(*args: Any, **options: Any) -> Any:
             asked = {name: options.pop(name) for name in _ASKED}
-            return command(*args, plan=_plan_of(**asked), **options)
+            return command(*args, plan=_make_plan(**asked), **options)
 
         for option in reversed((methods, attacks, suite, model, seed, params, tau, alpha, more)):
             with_plan = option(with_plan)
@@ -159,7 +159,7 @@ def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., 
 _ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alpha", "negatives")
 
 
-def _plan_of(params: tuple[str, ...], **asked: Any) -> Plan:
+def _make_plan(params: tuple[str, ...], **asked: Any) -> Plan:
     from amb.api.spec import parse_assignments
     from amb.python.runs import plan_run
 

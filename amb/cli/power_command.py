@@ -55,12 +55,12 @@ def command(
     click.echo(
         f"             {needs.n_ranked:>8,}  for a calibrated p-value that can be as small as {fpr:g}: 1 / (n + 1)"
     )
-    click.echo(_triggers(needs.n_trials, needs.n_detected))
+    click.echo(_describe_triggers(needs.n_trials, needs.n_detected))
     click.echo(f"Rates of one trial: {rate:.3g} on innocent models ({origin}), {marked:g} on the stolen one.")
     click.echo("Triggers tell how well R of one suspect is known; how often innocent models fire, only negatives tell.")
 
 
-def _triggers(n: int | None, k: int | None) -> str:
+def _describe_triggers(n: int | None, k: int | None) -> str:
     if n is None:
         from amb.evaluation.calibration import MOST_TRIALS
 

@@ -34,17 +34,17 @@ def command(name: str, format_: str) -> None:
     if not found:
         known = [each for kind in registry.kinds.values() for each in kind.names()]
         raise unknown_name("component", name, known, "`amb list` shows all")
-    pages = [_page(kind, name) for kind in found]
+    pages = [_make_page(kind, name) for kind in found]
     if format_ == "json":
         import json
 
         click.echo(json.dumps(pages, indent=1))
         return
     for page in pages:
-        _print(page)
+        _print_page(page)
 
 
-def _page(kind: Catalog[Any], name: str) -> dict[str, Any]:
+def _make_page(kind: Catalog[Any], name: str) -> dict[str, Any]:
     cls, preset = kind.find(name)
     return {
         "kind": kind.kind,
@@ -53,13 +53,13 @@ def _page(kind: Catalog[Any], name: str) -> dict[str, Any]:
         "source": cls.source,
         "plugin": str(kind.plugin_of(name)),
         "access": getattr(cls, "access", None),
-        "parameters": _with_preset(cls, preset),
+        "parameters": _add_preset(cls, preset),
         "preset": name if preset else None,
         "presets": {each: dict(params) for each, params in cls.presets.items()},
     }
 
 
-def _with_preset(cls: type[Component], preset: Any) -> list[dict[str, str]]:
+def _add_preset(cls: type[Component], preset: Any) -> list[dict[str, str]]:
     from amb.api.component import parameter_rows, value_text
 
     rows = parameter_rows(cls)
@@ -69,7 +69,7 @@ def _with_preset(cls: type[Component], preset: Any) -> list[dict[str, str]]:
     return rows
 
 
-def _print(page: dict[str, Any]) -> None:
+def _print_page(page: dict[str, Any]) -> None:
     from amb.api.component import value_text
     from amb.api.spec import Spec
 

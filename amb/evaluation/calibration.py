@@ -83,11 +83,11 @@ def power(fpr: float, confidence: float, innocent: float, marked: float) -> Powe
     from math import ceil, log
 
     n_negatives = ceil(log(1 - confidence) / log(1 - fpr) - 1e-9)
-    trials, detected = _fewest_trials(fpr, confidence, innocent, marked)
+    trials, detected = _find_fewest_trials(fpr, confidence, innocent, marked)
     return Power(n_negatives, ceil(1 / fpr - 1 - 1e-9), trials, detected)
 
 
-def _fewest_trials(fpr: float, confidence: float, innocent: float, marked: float) -> tuple[int | None, int | None]:
+def _find_fewest_trials(fpr: float, confidence: float, innocent: float, marked: float) -> tuple[int | None, int | None]:
     from scipy.stats import binom
 
     n = np.arange(1, MOST_TRIALS + 1)

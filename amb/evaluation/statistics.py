@@ -83,7 +83,7 @@ def binomial_p(n_detected: int, n_trials: int, rate: float) -> float:
 
 def poisson_binomial_p(n_detected: int, rates: ArrayLike) -> float:
     """P[at least n_detected detected] where trial i is detected with probability rates[i] (eq. 12)."""
-    return float(_poisson_binomial_sf(np.asarray(rates, dtype=np.float64))[n_detected])
+    return float(_sum_poisson_binomial(np.asarray(rates, dtype=np.float64))[n_detected])
 
 
 # Does any message get through?
@@ -97,7 +97,7 @@ def permutation_p(evidence: Evidence, n_permutations: int = 9999, seed: int = 0)
     apart.
     """
     expected, observed = evidence.expected, evidence.observed
-    agreement = _agreement_matrix(expected, observed, evidence.alphabet)
+    agreement = _count_agreements(expected, observed, evidence.alphabet)
     n = len(expected)
     generator = np.random.default_rng(seed)
     rows = np.arange(n)
@@ -167,7 +167,7 @@ def false_detection_bound(negatives: Sequence[Evidence], tau: int, alpha: float)
     agreement = bit_agreement(negatives)
     n_trials, n_symbols = negatives[0].expected.shape
     limits = clopper_pearson_upper(agreement.successes, agreement.n, alpha / n_trials)
-    tail = _poisson_binomial_sf(trial_fpr(n_symbols, tau, limits))  # P[detected >= k], k = 0 ... trials + 1
+    tail = _sum_poisson_binomial(trial_fpr(n_symbols, tau, limits))  # P[detected >= k], k = 0 ... trials + 1
     return float((np.argmax(tail <= alpha) - 1) / n_trials)
 
 
@@ -181,7 +181,7 @@ def misdetection_bound(positives: Sequence[Evidence], tau: int, alpha: float) ->
     agreement = bit_agreement(positives)
     n_trials, n_symbols = positives[0].expected.shape
     limits = clopper_pearson_lower(agreement.successes, agreement.n, alpha / n_trials)
-    below = 1 - _poisson_binomial_sf(trial_fpr(n_symbols, tau, limits))  # P[detected < k], k = 0 ... trials + 1
+    below = 1 - _sum_poisson_binomial(trial_fpr(n_symbols, tau, limits))  # P[detected < k], k = 0 ... trials + 1
     return float(np.flatnonzero(below <= alpha)[-1] / n_trials)
 
 
@@ -291,12 +291,12 @@ def aruc(
     """
     drawn = np.random.default_rng(0)
     p, n = np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64)
-    areas = [_aruc(drawn.choice(p, len(p)), drawn.choice(n, len(n))) for _ in range(n_resamples)]
+    areas = [_measure_aruc(drawn.choice(p, len(p)), drawn.choice(n, len(n))) for _ in range(n_resamples)]
     low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(_aruc(p, n), float(low), float(high), len(p) + len(n))
+    return Estimate(_measure_aruc(p, n), float(low), float(high), len(p) + len(n))
 
 
-def _aruc(positives: Floats, negatives: Floats) -> float:
+def _measure_aruc(positives: Floats, negatives: Floats) -> float:
     """Between two neighbouring rates both shares are constant, so the area is a sum of rectangles."""
     edges = np.unique(np.concatenate([[0.0, 1.0], positives, negatives]))
     middles = (edges[:-1] + edges[1:]) / 2
@@ -354,7 +354,7 @@ def p_values(evidence: Evidence, negative_rates: Sequence[float], tau: int) -> M
     }
 
 
-def _agreement_matrix(expected: NDArray[np.integer], observed: NDArray[np.integer], alphabet: int) -> Floats:
+def _count_agreements(expected: NDArray[np.integer], observed: NDArray[np.integer], alphabet: int) -> Floats:
     """Symbols that agree between trial i's reading and trial j's message, (trials, trials)."""
     total = np.zeros((len(observed), len(expected)), dtype=np.float64)
     for symbol in range(alphabet):
@@ -362,7 +362,7 @@ def _agreement_matrix(expected: NDArray[np.integer], observed: NDArray[np.intege
     return total
 
 
-def _poisson_binomial_sf(rates: Floats) -> Floats:
+def _sum_poisson_binomial(rates: Floats) -> Floats:
     """P[sum of Bernoulli(rates) >= k] for k = 0 ... n + 1, (n + 2,)."""
     from scipy.stats import poisson_binom
 

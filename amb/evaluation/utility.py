@@ -46,9 +46,9 @@ def utility(model: VisionModel, ctx: Context, n_probe: int = _N_PROBE, n_test: i
     """
     known = read(model, ctx.split("attacker"), n_probe, ctx.compute.load_threads)
     test = read(model, ctx.split("test"), n_test, ctx.compute.load_threads)
-    figures = {"knn": _knn(known, test), "probe": _probe(known, test)}
+    figures = {"knn": _score_knn(known, test), "probe": _score_probe(known, test)}
     if known.masks is not None and test.masks is not None:
-        figures["miou"] = _mask_probe(known.patches, known.masks, test.patches, test.masks)
+        figures["miou"] = _score_mask_probe(known.patches, known.masks, test.patches, test.masks)
     if test.correct is not None:
         figures["head_accuracy"] = test.correct
     if test.head_miou is not None:
@@ -61,7 +61,7 @@ def read(model: VisionModel, split: Split, n: int, threads: int = 0) -> Reading:
     """Pass the first `n` images of a split through a frozen model; `threads` read images ahead."""
     model = model.eval()
     features, patches, labels, masks, hits, mask_guesses = [], [], [], [], [], []
-    for batch in in_order(split, _batch_of(split), n, threads):
+    for batch in in_order(split, _choose_batch(split), n, threads):
         tokens = model.tokens(batch.images)
         size = batch.images.shape[-1]
         grid = tokens[:, model.backbone.n_prefix :]
@@ -71,9 +71,9 @@ def read(model: VisionModel, split: Split, n: int, threads: int = 0) -> Reading:
         labels.append(batch.labels)
         if batch.masks is not None:
             masks.append(batch.masks)
-        if _fits(model, "classification", split.n_classes):
+        if _fits_head(model, "classification", split.n_classes):
             hits.append(model.apply_head(tokens, "classification", size).argmax(dim=1).cpu() == batch.labels)
-        if _fits(model, "segmentation", split.n_mask_classes):
+        if _fits_head(model, "segmentation", split.n_mask_classes):
             mask_guesses.append(model.apply_head(tokens, "segmentation", size).argmax(dim=1).cpu())
     truth = torch.cat(masks) if masks else None
     return Reading(
@@ -125,15 +125,15 @@ def compare(before: VisionModel, after: VisionModel, ctx: Context, n: int = _N_T
     return {name: round(value, 4) for name, value in pair._asdict().items()}
 
 
-def _batch_of(split: Split) -> int:
+def _choose_batch(split: Split) -> int:
     return max(1, min(_BATCH, _PIXELS // split.batch([0]).images[0, 0].numel()))
 
 
-def _fits(model: VisionModel, task: str, n_classes: int) -> bool:
+def _fits_head(model: VisionModel, task: str, n_classes: int) -> bool:
     return task in model.heads and cast(int, model.heads[task].n_classes) == n_classes
 
 
-def _knn(known: Reading, test: Reading) -> float:
+def _score_knn(known: Reading, test: Reading) -> float:
     from sklearn.neighbors import KNeighborsClassifier
 
     neighbours = KNeighborsClassifier(min(_N_NEIGHBOURS, len(known.labels)), metric="cosine")
@@ -141,7 +141,7 @@ def _knn(known: Reading, test: Reading) -> float:
     return float(neighbours.score(test.features.numpy(), test.labels.numpy()))
 
 
-def _probe(known: Reading, test: Reading) -> float:
+def _score_probe(known: Reading, test: Reading) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -151,7 +151,7 @@ def _probe(known: Reading, test: Reading) -> float:
     return float(probe.score(test.features.numpy(), test.labels.numpy()))
 
 
-def _mask_probe(patches: Tensor, masks: Tensor, test_patches: Tensor, test_masks: Tensor) -> float:
+def _score_mask_probe(patches: Tensor, masks: Tensor, test_patches: Tensor, test_masks: Tensor) -> float:
     """Ridge regression from a patch token to the class of each of its pixels, then arg max; mean IoU.
 
     Where that were more than `_TARGETS` outputs, a token answers for fewer, larger places: the share of each class in
@@ -160,15 +160,15 @@ def _mask_probe(patches: Tensor, masks: Tensor, test_patches: Tensor, test_masks
     n_classes = int(max(masks.max(), test_masks.max())) + 1
     side = patches.shape[1]
     pixels = masks.shape[-1] // side  # across one token
-    places = _places(pixels, n_classes)
+    places = _count_places(pixels, n_classes)
     covered = side * pixels
     chunk = max(1, _ONE_HOT // (n_classes * covered**2))  # images at once
     weights = _fit_places(patches, masks[:, :covered, :covered], n_classes, places, chunk)
-    guess = [_guess(part, weights, places, covered) for part in _chunks(test_patches, chunk)]
+    guess = [_guess_classes(part, weights, places, covered) for part in _cut_chunks(test_patches, chunk)]
     return mean_iou(torch.cat(guess), test_masks[:, :covered, :covered], n_classes)
 
 
-def _places(pixels: int, n_classes: int) -> int:
+def _count_places(pixels: int, n_classes: int) -> int:
     """Places across one token: its pixels, or the most that divide them and keep to `_TARGETS`."""
     fitting = (n for n in range(pixels, 0, -1) if pixels % n == 0 and n_classes * n * n <= _TARGETS)
     return next(fitting, 1)
@@ -177,17 +177,17 @@ def _places(pixels: int, n_classes: int) -> int:
 def _fit_places(patches: Tensor, masks: Tensor, n_classes: int, places: int, chunk: int) -> Tensor:
     """Weights of the ridge, (dim + 1, classes * places * places), from sums over chunks of images."""
     gram, cross = torch.zeros(()), torch.zeros(())
-    for tokens, truth in zip(_chunks(patches, chunk), _chunks(masks, chunk), strict=True):
-        inputs = _with_bias(tokens.flatten(0, 2).double())
-        gram, cross = gram + inputs.T @ inputs, cross + inputs.T @ _shares(truth, n_classes, tokens.shape[1], places)
-    return _ridge(gram, cross)
+    for tokens, truth in zip(_cut_chunks(patches, chunk), _cut_chunks(masks, chunk), strict=True):
+        inputs = _add_bias(tokens.flatten(0, 2).double())
+        gram, cross = gram + inputs.T @ inputs, cross + inputs.T @ _measure_shares(truth, n_classes, tokens.shape[1], places)
+    return _solve_ridge(gram, cross)
 
 
-def _chunks(whole: Tensor, size: int) -> tuple[Tensor, ...]:
+def _cut_chunks(whole: Tensor, size: int) -> tuple[Tensor, ...]:
     return whole.split(size)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _shares(masks: Tensor, n_classes: int, side: int, places: int) -> Tensor:
+def _measure_shares(masks: Tensor, n_classes: int, side: int, places: int) -> Tensor:
     """The share of each class in each place of each token, (n * side * side, classes * places * places)."""
     classes = torch.nn.functional.one_hot(masks, n_classes)
     width = masks.shape[-1] // (side * places)  # pixels across one place
@@ -196,9 +196,9 @@ def _shares(masks: Tensor, n_classes: int, side: int, places: int) -> Tensor:
     return classes.double().unfold(1, places, places).unfold(2, places, places).flatten(3).flatten(0, 2)
 
 
-def _guess(patches: Tensor, weights: Tensor, places: int, covered: int) -> Tensor:
+def _guess_classes(patches: Tensor, weights: Tensor, places: int, covered: int) -> Tensor:
     """The class of every pixel, (n, covered, covered)."""
-    scores = _with_bias(patches.flatten(0, 2).double()) @ weights
+    scores = _add_bias(patches.flatten(0, 2).double()) @ weights
     grid = scores.view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
     pixels = torch.nn.functional.pixel_shuffle(grid, places)
     if pixels.shape[-1] != covered:
@@ -206,11 +206,11 @@ def _guess(patches: Tensor, weights: Tensor, places: int, covered: int) -> Tenso
     return pixels.argmax(dim=1)
 
 
-def _ridge(gram: Tensor, cross: Tensor) -> Tensor:
+def _solve_ridge(gram: Tensor, cross: Tensor) -> Tensor:
     gram = gram + _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights: Tensor = torch.linalg.solve(gram, cross)
     return weights
 
 
-def _with_bias(inputs: Tensor) -> Tensor:
+def _add_bias(inputs: Tensor) -> Tensor:
     return torch.cat([inputs, torch.ones(len(inputs), 1, dtype=inputs.dtype)], dim=1)

@@ -38,13 +38,13 @@ class Engine:
 
     def execute(self) -> None:
         """Judge every cell. An interruption leaves what is finished."""
-        self._notify("amb_run_started", run=self.run)
+        self._notify_observers("amb_run_started", run=self.run)
         try:
             self._profile_owner()
             for index in range(len(self.plan.methods)):
                 self._run_method(index)
         finally:
-            self._notify("amb_run_finished", run=self.run)
+            self._notify_observers("amb_run_finished", run=self.run)
 
     def _profile_owner(self) -> None:
         outcome = self._do_job(ProfileJob())
@@ -63,20 +63,20 @@ class Engine:
             return
         self.run.embeddings.append(outcome.facts)
         kept = outcome.facts.utility_after
-        negatives = [self._read(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"]
+        negatives = [self._read_suspect(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"]
         for reading in negatives:
             self._finish_cell(index, reading, [other for other in negatives if other is not reading])
         for at, suspect in enumerate(self.plan.suspects):
             if suspect.kind == "forged":
-                reading = self._read(index, at)
+                reading = self._read_suspect(index, at)
                 self._finish_cell(index, reading, reading.others)
             elif suspect.kind == "positive":
-                self._finish_cell(index, self._check_utility(self._read(index, at), kept), negatives)
+                self._finish_cell(index, self._check_utility(self._read_suspect(index, at), kept), negatives)
 
-    def _read(self, method: int, at: int) -> Unjudged:
+    def _read_suspect(self, method: int, at: int) -> Unjudged:
         """Measure one suspect; the verdict comes later."""
         cell = self.plan.cell(self.plan.methods[method], self.plan.suspects[at])
-        self._notify("amb_cell_started", run=self.run, cell=cell)
+        self._notify_observers("amb_cell_started", run=self.run, cell=cell)
         outcome = self._do_job(SuspectJob(method, at))
         if outcome.facts is None:
             return Unjudged(CellResult(cell, outcome.status, reason=outcome.reason), None)
@@ -98,11 +98,11 @@ class Engine:
             known = [each.evidence for each in negatives if each.evidence is not None]
             tau = min(self.plan.tau_of(self.plan.methods[method]), reading.evidence.expected.shape[1])
             judge = partial(decide, reading.evidence, known, tau, self.plan.alpha)
-            result = self._judge(result, judge)
+            result = self._judge_cell(result, judge)
         self.run.results.append(result)
-        self._notify("amb_cell_finished", run=self.run, cell=result.cell, result=result)
+        self._notify_observers("amb_cell_finished", run=self.run, cell=result.cell, result=result)
 
-    def _judge(self, result: CellResult, judge: Callable[[], Verdict]) -> CellResult:
+    def _judge_cell(self, result: CellResult, judge: Callable[[], Verdict]) -> CellResult:
         """With its verdict; evidence that cannot be judged, such as a key's of another size, fails its cell."""
         try:
             return replace(result, verdict=judge())
@@ -128,6 +128,6 @@ class Engine:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def _notify(self, hook: str, **arguments: Any) -> None:
+    def _notify_observers(self, hook: str, **arguments: Any) -> None:
         for warning in self.manager.notify(hook, **arguments):
             self.progress.say(f"warning: {warning}")

@@ -46,7 +46,7 @@ def execute_sweep(
     progress.say(f"sweep {name}: {n_cells} cells; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
     runs = []
-    with _runners(plans, manager, output, jobs, progress, tally) as runner_of:
+    with _open_runners(plans, manager, output, jobs, progress, tally) as runner_of:
         for index, plan in enumerate(plans):
             facts = {**find_provenance(manager.plugins), "jobs": jobs}
             run = Run(name_run(plan), plan, output, facts, name)
@@ -79,12 +79,12 @@ def _require_module(component: Component) -> None:
 
 
 @contextmanager
-def _runners(
+def _open_runners(
     plans: Sequence[Plan], manager: Manager, output: Path, jobs: int, progress: Progress, tally: Tally
 ) -> Iterator[Callable[[int], JobRunner]]:
     """What computes the jobs of each plan: this process, or workers."""
     if jobs == 1:
-        yield lambda index: _run_here(plans[index], manager, output, progress, tally)
+        yield lambda index: _make_local_runner(plans[index], manager, output, progress, tally)
         return
     workers = Workers(plans, output / "store", jobs, tally.note, quiet=isinstance(progress, Silent))
     try:
@@ -93,7 +93,7 @@ def _runners(
         workers.stop()
 
 
-def _run_here(plan: Plan, manager: Manager, output: Path, progress: Progress, tally: Tally) -> JobRunner:
+def _make_local_runner(plan: Plan, manager: Manager, output: Path, progress: Progress, tally: Tally) -> JobRunner:
     """Steps in this process, each outcome noted."""
     steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
 

@@ -91,11 +91,11 @@ class OwnerSteps:
             report=facts["report"],
             utility_before=self._reading.utility(source),
             utility_after=self._reading.utility(model),
-            similarity=self._similarity(source, model),
+            similarity=self._compare_models(source, model),
             digests={"owner": source.digest, "model": model.digest, "key": facts["key"]},
         )
 
-    def _similarity(self, before: ModelHandle, after: ModelHandle) -> Mapping[str, float | None]:
+    def _compare_models(self, before: ModelHandle, after: ModelHandle) -> Mapping[str, float | None]:
         pair = {"before": before.digest, "after": after.digest}
         return self._steps.run("fidelity", pair, partial(self._make_similarity, before, after)).facts
 

@@ -35,18 +35,18 @@ def make_plan(
     owner = model or judged_in.owner()
     for ref in (owner, *(each.ref for each in judged_in.independents())):
         registry.loader(ref)
-    chains = {str(each): _without_none(registry.attack_chain(each)) for each in attacks if each != "none"}
+    chains = {str(each): _drop_none(registry.attack_chain(each)) for each in attacks if each != "none"}
     _check_chains(chains)
-    innocents = [*_independents(judged_in, owner), *_siblings(registry, judged_in, owner)]
+    innocents = [*_list_independents(judged_in, owner), *_list_siblings(registry, judged_in, owner)]
     return Plan(
         suite=judged_in,
         owner=owner,
-        methods=tuple(_unique([registry.method(text, method_params) for text in methods])),
+        methods=tuple(_drop_repeats([registry.method(text, method_params) for text in methods])),
         suspects=(
             *innocents,
-            *_more_negatives(registry, judged_in, innocents, negatives),
-            *_forged(innocents, chains),
-            *_positives(chains),
+            *_make_negatives(registry, judged_in, innocents, negatives),
+            *_list_forged(innocents, chains),
+            *_list_positives(chains),
         ),
         seed=seed,
         tau=tau,
@@ -71,7 +71,7 @@ def is_forgery(registry: Registry, text: str) -> bool:
     return isinstance(registry.attack_chain(text)[-1], Forgery)
 
 
-def _independents(suite: Suite, owner: str) -> list[Suspect]:
+def _list_independents(suite: Suite, owner: str) -> list[Suspect]:
     return [
         Suspect(each.ref, each.ref, (), "negative", group=each.group)
         for each in suite.independents()
@@ -79,12 +79,12 @@ def _independents(suite: Suite, owner: str) -> list[Suspect]:
     ]
 
 
-def _siblings(registry: Registry, suite: Suite, owner: str) -> list[Suspect]:
+def _list_siblings(registry: Registry, suite: Suite, owner: str) -> list[Suspect]:
     return [
         Suspect(
             each.name,
             each.ref or owner,
-            _without_none(registry.attack_chain(each.attack)),
+            _drop_none(registry.attack_chain(each.attack)),
             "negative",
             True,
             each.group,
@@ -93,27 +93,27 @@ def _siblings(registry: Registry, suite: Suite, owner: str) -> list[Suspect]:
     ]
 
 
-def _more_negatives(registry: Registry, suite: Suite, innocents: Sequence[Suspect], n: int) -> list[Suspect]:
+def _make_negatives(registry: Registry, suite: Suite, innocents: Sequence[Suspect], n: int) -> list[Suspect]:
     """Further negatives, as many as asked: each innocent model under each of the suite's perturbations in turn."""
     if n and not any("{}" in recipe for recipe in suite.perturbations()):
         raise BadParamsError(f"The suite {suite.name} has no recipe for further negatives; ask for none.")
-    pairs = ((recipe, innocent) for recipe in _recipes(suite) for innocent in innocents)
-    return [_perturbed(registry, innocent, recipe) for recipe, innocent in islice(pairs, n)]
+    pairs = ((recipe, innocent) for recipe in _repeat_recipes(suite) for innocent in innocents)
+    return [_perturb_suspect(registry, innocent, recipe) for recipe, innocent in islice(pairs, n)]
 
 
-def _recipes(suite: Suite) -> Iterator[str]:
+def _repeat_recipes(suite: Suite) -> Iterator[str]:
     """Every recipe once, then those with a number in them again and again, each time with the next number."""
     recipes = suite.perturbations()
     for draw in count(1):
         yield from (each.replace("{}", str(draw)) for each in recipes if draw == 1 or "{}" in each)
 
 
-def _perturbed(registry: Registry, innocent: Suspect, text: str) -> Suspect:
+def _perturb_suspect(registry: Registry, innocent: Suspect, text: str) -> Suspect:
     chain = (*innocent.attacks, *registry.attack_chain(text))
     return replace(innocent, name=f"{innocent.name}, {text}", attacks=chain)
 
 
-def _forged(innocents: Sequence[Suspect], chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
+def _list_forged(innocents: Sequence[Suspect], chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
     """A forged key is read on every innocent model that the suite brings as it is."""
     return [
         replace(innocent, name=f"{text} on {innocent.name}", attacks=chain, kind="forged")
@@ -124,7 +124,7 @@ def _forged(innocents: Sequence[Suspect], chains: Mapping[str, tuple[Attack, ...
     ]
 
 
-def _positives(chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
+def _list_positives(chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
     """The unattacked model as the control, then each attack once."""
     attacks = {text: chain for text, chain in chains.items() if not (chain and isinstance(chain[-1], Forgery))}
     return [
@@ -149,11 +149,11 @@ def check_installed(attack: Attack) -> None:
             raise MissingDependencyError(f"attack {attack.name}", "'activemark-bench[attacks]'")
 
 
-def _without_none(chain: tuple[Attack, ...]) -> tuple[Attack, ...]:
+def _drop_none(chain: tuple[Attack, ...]) -> tuple[Attack, ...]:
     return tuple(attack for attack in chain if attack.name != "none")
 
 
-def _unique(methods: list[Method]) -> list[Method]:
+def _drop_repeats(methods: list[Method]) -> list[Method]:
     return list({method.canonical(): method for method in methods}.values())
 
 

@@ -24,10 +24,10 @@ class StoredShare(NamedTuple):
 
 def preview_plans(plans: Sequence[Plan], output: Path, registry: Registry) -> list[StoredShare]:
     """For each plan how much of it is in the store."""
-    return [_preview(plan, output, registry) for plan in plans]
+    return [_preview_plan(plan, output, registry) for plan in plans]
 
 
-def _preview(plan: Plan, output: Path, registry: Registry) -> StoredShare:
+def _preview_plan(plan: Plan, output: Path, registry: Registry) -> StoredShare:
     steps = Steps(plan, Lookup(output / "store"), Silent(), registry)
     jobs = list(list_suspect_jobs(plan))
     return StoredShare(plan, len(jobs), sum(steps.do(job).status != "failed" for job in jobs))

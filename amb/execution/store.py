@@ -49,29 +49,29 @@ class Store:
         """The entry for `inputs`, computed by `make` where there is none yet. Raises StoreError."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
         folder = self.root / kind / digest
-        with self._locked(kind, digest):
-            return self._read(folder, digest) or self._write(folder, digest, inputs, make)
+        with self._lock_entry(kind, digest):
+            return self._read_entry(folder, digest) or self._write_entry(folder, digest, inputs, make)
 
-    def _read(self, folder: Path, digest: str) -> StoreEntry | None:
+    def _read_entry(self, folder: Path, digest: str) -> StoreEntry | None:
         if not folder.exists():
             return None
-        damage = _damage(folder)
+        damage = _find_damage(folder)
         if damage:
             self._warn(f"store entry {folder} is damaged ({damage}): computing it again")
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return StoreEntry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
 
-    def _write(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
+    def _write_entry(self, folder: Path, digest: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         draft = folder.with_name(f".draft-{digest}")  # under the entry's lock: what lies there is a killed process's
         shutil.rmtree(draft, ignore_errors=True)
-        with _explained(self.root):
+        with _explain_errors(self.root):
             draft.mkdir()
         try:
-            with _explained(self.root, only=_NO_ROOM):
+            with _explain_errors(self.root, only=_NO_ROOM):
                 facts = finite(make(draft))
-            with _explained(self.root):
-                files = {path.name: _file_digest(path) for path in sorted(draft.iterdir())}
+            with _explain_errors(self.root):
+                files = {path.name: _digest_file(path) for path in sorted(draft.iterdir())}
                 record = {"schema": SCHEMA, "inputs": inputs, "facts": facts, "files": files}
                 record["digest"] = digest_of(record)
                 (draft / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -81,11 +81,11 @@ class Store:
         return StoreEntry(digest, folder, facts, cached=False)
 
     @contextmanager
-    def _locked(self, kind: str, digest: str) -> Iterator[None]:
+    def _lock_entry(self, kind: str, digest: str) -> Iterator[None]:
         """Let one process at a time compute an entry; another that wants it waits and finds it."""
         from filelock import FileLock
 
-        with _explained(self.root):
+        with _explain_errors(self.root):
             (self.root / kind).mkdir(parents=True, exist_ok=True)
             (self.root / ".locks").mkdir(exist_ok=True)
         with FileLock(self.root / ".locks" / f"{kind}-{digest}"):
@@ -103,7 +103,7 @@ class Lookup(Store):
         """The entry for `inputs`. Raises NotStored."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
         folder = self.root / kind / digest
-        if not folder.exists() or _damage(folder):
+        if not folder.exists() or _find_damage(folder):
             raise NotStored(kind)
         return StoreEntry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
 
@@ -127,27 +127,27 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def _damage(folder: Path) -> str | None:
+def _find_damage(folder: Path) -> str | None:
     try:
         record = json.loads((folder / "record.json").read_text())
         claimed = record.pop("digest")
         if claimed != digest_of(record):
             return "record.json was changed"
         for name, digest in record["files"].items():
-            if _file_digest(folder / name) != digest:
+            if _digest_file(folder / name) != digest:
                 return f"{name} was changed"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def _file_digest(path: Path) -> str:
+def _digest_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _explained(root: Path, only: frozenset[int] | None = None) -> Iterator[None]:
+def _explain_errors(root: Path, only: frozenset[int] | None = None) -> Iterator[None]:
     """Turn what the file system refuses into a StoreError; `only` some error numbers, for code of plugins."""
     try:
         yield

@@ -43,7 +43,7 @@ class SuspectSteps:
         if suspect.sibling and not protected.is_marked:
             raise StepSkipped("the method left the owner's model as it was, so this is a copy of the protected model")
         made = self._make_suspect(protected, suspect)
-        claim = self._forge(protected, made.model, suspect) if suspect.kind == "forged" else protected.claim
+        claim = self._forge_key(protected, made.model, suspect) if suspect.kind == "forged" else protected.claim
         self._reading.require_applicable(method, made.model, claim)
         reading = self._reading.extract(method, claim, made.model)
         return SuspectFacts(
@@ -69,7 +69,7 @@ class SuspectSteps:
                 raise StepSkipped(reason)
             if not isinstance(attack, Forgery):
                 self._require_readable_form(protected, made.model, attack, suspect)
-                made = self._apply(protected, made, attack, suspect.name)
+                made = self._apply_attack(protected, made, attack, suspect.name)
         return made
 
     def _require_readable_form(
@@ -90,8 +90,8 @@ class SuspectSteps:
         form = None if attack.skip(model) else attack.skeleton(model)
         return {"form": form.facts()._asdict() if form else None}
 
-    def _apply(self, protected: Protected, made: AttackedModel, attack: Attack, name: str) -> AttackedModel:
-        inputs = {"source": made.model.digest, **self._attack_inputs(protected, attack)}
+    def _apply_attack(self, protected: Protected, made: AttackedModel, attack: Attack, name: str) -> AttackedModel:
+        inputs = {"source": made.model.digest, **self._list_attack_inputs(protected, attack)}
         entry = self._steps.run("model", inputs, partial(self._make_attacked, protected, made.model, attack))
         if reason := entry.facts.get("skipped"):
             raise StepSkipped(reason)
@@ -103,7 +103,7 @@ class SuspectSteps:
             made.report | report,
         )
 
-    def _attack_inputs(self, protected: Protected, attack: Attack) -> dict[str, Any]:
+    def _list_attack_inputs(self, protected: Protected, attack: Attack) -> dict[str, Any]:
         """What an attack's result depends on beside the model: itself, the seed, and what the attacker knows."""
         knows: dict[str, Any] = {"base": protected.source.digest}
         if attack.knows != "model":
@@ -118,14 +118,14 @@ class SuspectSteps:
         model = self._steps.models.load(source)
         if reason := attack.skip(model):
             return {"skipped": reason}
-        with self._attacker_context(protected, attack) as ctx, measure(self._steps.device) as spent:
+        with self._open_attacker_context(protected, attack) as ctx, measure(self._steps.device) as spent:
             attacked = attack.apply(model, ctx)
         card = save_checkpoint(attacked, folder / "model")
         cost = {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib}
         return {"model": card.digest, "report": ctx.notes, **cost}
 
     @contextmanager
-    def _attacker_context(self, protected: Protected, attack: Attack) -> Iterator[Context]:
+    def _open_attacker_context(self, protected: Protected, attack: Attack) -> Iterator[Context]:
         """The attacker's context, with as much of the owner's secrets as the attack declares that he has."""
         with self._steps.context("attack", attack.canonical()) as ctx:
             yield replace(
@@ -137,11 +137,11 @@ class SuspectSteps:
 
     # Keys made up after the fact
 
-    def _forge(self, protected: Protected, model: ModelHandle, suspect: Suspect) -> Claim:
+    def _forge_key(self, protected: Protected, model: ModelHandle, suspect: Suspect) -> Claim:
         """The key that the suspect's forgery makes for an innocent model."""
         forgery = suspect.attacks[-1]
         self._reading.require_applicable(protected.method, model)
-        inputs = {"innocent": model.digest, **self._attack_inputs(protected, forgery)}
+        inputs = {"innocent": model.digest, **self._list_attack_inputs(protected, forgery)}
         entry = self._steps.run("forgery", inputs, partial(self._make_forgery, protected, model, forgery))
         if reason := entry.facts.get("skipped"):
             raise StepSkipped(reason)
@@ -155,7 +155,7 @@ class SuspectSteps:
         known = protected.claim.load() if forgery.knows == "key" else None
         if reason := forgery.skip(model) or protected.method.skip(facts, known):
             return {"skipped": reason}
-        with self._attacker_context(protected, forgery) as ctx, measure(self._steps.device) as spent:
+        with self._open_attacker_context(protected, forgery) as ctx, measure(self._steps.device) as spent:
             key = cast(Forgery, forgery).forge(model, ctx)
         key.save(folder / "key.safetensors")
         return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}

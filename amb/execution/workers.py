@@ -68,7 +68,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         self._waiting.extend(order_jobs(self.plans))
-        self._workers.extend(self._start() for _ in range(min(self.n, len(self._waiting))))
+        self._workers.extend(self._start_worker() for _ in range(min(self.n, len(self._waiting))))
 
     def runner_of(self, plan: int) -> JobRunner:
         """What the engine of a plan calls for each of its jobs."""
@@ -92,35 +92,35 @@ class Workers:
     def _wait_for(self, task: PlannedJob) -> Outcome[Any]:
         """The outcome of a task, waited for while all workers are kept busy."""
         while task not in self._done:
-            self._hand_out()
+            self._hand_out_jobs()
             busy = {worker.pipe: worker for worker in self._workers if worker.task}
             for pipe in wait(list(busy)):
-                self._collect(busy[pipe])  # type: ignore[index]
+                self._collect_outcome(busy[pipe])  # type: ignore[index]
         return self._done[task]
 
-    def _hand_out(self) -> None:
+    def _hand_out_jobs(self) -> None:
         for at, worker in enumerate(self._workers):
-            if worker.task is None and (task := self._next()) is not None:
-                self._workers[at] = self._send(worker, task)
+            if worker.task is None and (task := self._choose_next()) is not None:
+                self._workers[at] = self._send_job(worker, task)
 
-    def _send(self, worker: _Worker, task: PlannedJob) -> _Worker:
+    def _send_job(self, worker: _Worker, task: PlannedJob) -> _Worker:
         """The worker that has the task: another one where this was killed while it waited."""
         try:
             worker.pipe.send(task)
         except OSError:
-            worker = self._start()
+            worker = self._start_worker()
             worker.pipe.send(task)
         worker.task = task
         return worker
 
-    def _next(self) -> PlannedJob | None:
+    def _choose_next(self) -> PlannedJob | None:
         """The first task that can begin, rather one whose suspect no other worker is making at the moment."""
-        making = {_suspect_of(worker.task) for worker in self._workers if worker.task} - {None}
+        making = {_find_suspect(worker.task) for worker in self._workers if worker.task} - {None}
         ready = (task for task in self._waiting if self._can_begin(task))
         first = next(ready, None)
         chosen = first
-        if first is not None and _suspect_of(first) in making:
-            chosen = next((task for task in ready if _suspect_of(task) not in making), first)
+        if first is not None and _find_suspect(first) in making:
+            chosen = next((task for task in ready if _find_suspect(task) not in making), first)
         if chosen is not None:
             self._waiting.remove(chosen)
         return chosen
@@ -131,7 +131,7 @@ class Workers:
         embedded = self._done.get(PlannedJob(task.plan, EmbedJob(task.job.method)))
         return embedded is not None and embedded.status == "ok"
 
-    def _collect(self, worker: _Worker) -> None:
+    def _collect_outcome(self, worker: _Worker) -> None:
         task = worker.task
         assert task is not None  # noqa: S101 (only busy workers are waited for)
         try:
@@ -140,20 +140,20 @@ class Workers:
             worker.process.join()
             what = describe_job(self.plans[task.plan], task.job)
             answer = Outcome("failed", reason=f"{what}: its process died ({_describe_end(worker.process.exitcode)})")
-            self._workers[self._workers.index(worker)] = self._start()
+            self._workers[self._workers.index(worker)] = self._start_worker()
         if isinstance(answer, str):
             raise StoreError(answer)
         self._done[task] = answer
         worker.task = None
         self.heard(self.plans[task.plan], task.job, answer)
 
-    def _start(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
         ours, theirs = context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self.n)
-        work = partial(_serve, theirs, list(self.plans), self.store, threads, self.quiet)
+        work = partial(_serve_jobs, theirs, list(self.plans), self.store, threads, self.quiet)
         process = context.Process(target=work, daemon=True)
-        with _environment(OMP_NUM_THREADS=str(threads)):  # read by the libraries when they load
+        with _set_environment(OMP_NUM_THREADS=str(threads)):  # read by the libraries when they load
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -168,7 +168,7 @@ def order_jobs(plans: Sequence[Plan]) -> Iterator[PlannedJob]:
         yield from (PlannedJob(index, job) for job in list_suspect_jobs(plan))
 
 
-def _serve(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
+def _serve_jobs(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
     """A worker's life: take a task, send its outcome, until the pipe closes."""
     import torch
 
@@ -198,7 +198,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _suspect_of(task: PlannedJob | None) -> tuple[int, int] | None:
+def _find_suspect(task: PlannedJob | None) -> tuple[int, int] | None:
     """What is attacked and measured; two methods that leave the owner as it is share it."""
     return (task.plan, task.job.suspect) if task and isinstance(task.job, SuspectJob) else None
 
@@ -208,7 +208,7 @@ def _describe_end(exitcode: int | None) -> str:
 
 
 @contextmanager
-def _environment(**variables: str) -> Iterator[None]:
+def _set_environment(**variables: str) -> Iterator[None]:
     """Set environment variables for a process that is being started, unless the user has."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)

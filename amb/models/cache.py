@@ -51,12 +51,12 @@ class ModelCache:
 
     def load(self, handle: ModelHandle) -> VisionModel:
         """The model itself, kept for the next step that wants it."""
-        model = self._models.pop(handle.digest, None) or self._place(handle.read())
+        model = self._models.pop(handle.digest, None) or self._place_model(handle.read())
         self._models[handle.digest] = model
         while len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return model
 
-    def _place(self, model: VisionModel) -> VisionModel:
+    def _place_model(self, model: VisionModel) -> VisionModel:
         model.limiter = self._limiter
         return model.place(self._compute)

@@ -71,7 +71,7 @@ def save_checkpoint(
         digest=model.digest(),
         about=dict(about or {}),
     )
-    state = {name: _stored_form(tensor, half) for name, tensor in model.state_dict().items()}
+    state = {name: _to_stored_form(tensor, half) for name, tensor in model.state_dict().items()}
     save_file(state, f"{stem}.safetensors")
     Path(f"{stem}.json").write_text(json.dumps(card.model_dump(), indent=1) + "\n", encoding="utf-8")
     return card
@@ -96,7 +96,7 @@ def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
     card = read_card(stem)
     path = Path(f"{stem}.safetensors")
     state = read_weights(path)
-    model = _assemble(card, build)
+    model = _assemble_model(card, build)
     if card.weights == "library":
         fill_by_library(model, state, str(path))
     else:
@@ -168,12 +168,12 @@ def _is_pickle(path: Path) -> bool:
     return data[:2] == b"PK" or (data[:1] == b"\x80" and data[-1:] == b".")
 
 
-def _stored_form(tensor: Tensor, half: bool) -> Tensor:
+def _to_stored_form(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     return tensor.half() if half and tensor.is_floating_point() else tensor
 
 
-def _assemble(card: Card, build: Build) -> VisionModel:
+def _assemble_model(card: Card, build: Build) -> VisionModel:
     from torch import nn
 
     from amb.models.heads import build_heads

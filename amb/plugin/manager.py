@@ -30,16 +30,16 @@ class Manager:
             if plugin.name in disabled:
                 self.plugins.append(Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, True))
             else:
-                self._load(plugin, entry_point)
+                self._load_plugin(plugin, entry_point)
 
     def register(self, module: object, name: str) -> Plugin:
         """Add a plugin by hand, as tests do."""
         plugin = Plugin(name, getattr(module, "__name__", type(module).__name__), "this process", "0")
-        self._register(module, plugin)
+        self._register_module(module, plugin)
         self.__dict__.pop("registry", None)  # ask again
         return plugin
 
-    def _load(self, plugin: Plugin, entry_point: EntryPoint) -> None:
+    def _load_plugin(self, plugin: Plugin, entry_point: EntryPoint) -> None:
         try:
             module = entry_point.load()
         except Exception as error:  # a stranger's module can raise anything
@@ -47,9 +47,9 @@ class Manager:
                 f"{plugin} cannot be loaded: {type(error).__name__}: {error}. "
                 f"Repair or uninstall it, or set AMB_DISABLE_PLUGINS={plugin.name}."
             ) from error
-        self._register(module, plugin)
+        self._register_module(module, plugin)
 
-    def _register(self, module: object, plugin: Plugin) -> None:
+    def _register_module(self, module: object, plugin: Plugin) -> None:
         try:
             self._pm.register(module, plugin.name)
             self._pm.check_pending()
@@ -73,10 +73,10 @@ class Manager:
             ("amb_register_suites", registry.suites),
             ("amb_register_models", registry.loaders),
         ):
-            for plugin, classes in self._collect(hook):
+            for plugin, classes in self._collect_components(hook):
                 for cls in classes:
                     kind.add(cls, plugin)
-        for plugin, classes in self._collect("amb_register_reporters"):
+        for plugin, classes in self._collect_components("amb_register_reporters"):
             for cls in classes:
                 if cls.name in registry.reporters:
                     raise PluginError(f"{plugin} provides a second reporter called '{cls.name}'. Rename one of them.")
@@ -95,7 +95,7 @@ class Manager:
                 warnings.append(f"plugin '{name}' failed in {hook}: {type(error).__name__}: {error}")
         return warnings
 
-    def _collect(self, hook: str) -> list[tuple[Plugin, list[Any]]]:
+    def _collect_components(self, hook: str) -> list[tuple[Plugin, list[Any]]]:
         found = []
         for implementation in getattr(self._pm.hook, hook).get_hookimpls():
             plugin = self._by_module[id(implementation.plugin)]

@@ -45,10 +45,10 @@ class Catalog(Generic[C]):
         name = getattr(cls, "name", None)
         if not isinstance(name, str) or not name:
             raise PluginError(f"{plugin} registers the {self.kind} {cls.__qualname__} without a name. Set `name`.")
-        self._claim(name, cls, plugin)
+        self._claim_name(name, cls, plugin)
         self.classes[name] = cls
         for preset, params in cls.presets.items():
-            self._claim(preset, cls, plugin)
+            self._claim_name(preset, cls, plugin)
             self.presets[preset] = (cls, params)
 
     def names(self) -> list[str]:
@@ -72,7 +72,7 @@ class Catalog(Generic[C]):
             raise unknown_name(self.kind, name, self.names(), f"`amb list {self.listing}` shows all")
         return self.classes[name], {}
 
-    def _claim(self, name: str, cls: type[C], plugin: Plugin) -> None:
+    def _claim_name(self, name: str, cls: type[C], plugin: Plugin) -> None:
         if name in self._owners:
             raise PluginError(
                 f"The {self.kind} '{name}' is provided twice: by {self._owners[name]} and by {plugin}. "

@@ -103,14 +103,14 @@ class Results:
             for run in collected["runs"]
         ]
 
-    def _shown(self) -> Tables:
+    def _show_tables(self) -> Tables:
         return self.table("run" if "run" in self.document else "summary")
 
     def _repr_html_(self) -> str:
-        return self._shown()._repr_html_()
+        return self._show_tables()._repr_html_()
 
     def __str__(self) -> str:
-        return str(self._shown())
+        return str(self._show_tables())
 
     def __repr__(self) -> str:
         return f"<{len(self.cells)} cells, {len(self.judged)} judged, {len(self.failed)} failed, in {self.folder}>"

@@ -48,15 +48,15 @@ class BatchSizeLimiter:
                 if not ran_out(error):
                     raise
                 reason = str(error).partition("\n")[0]
-            self._shrink(max(part.stop - part.start for part in parts), reason)  # the frames above are gone by now
+            self._shrink_batch(max(part.stop - part.start for part in parts), reason)  # the frames above are gone by now
 
-    def _shrink(self, size: int, reason: str) -> None:
+    def _shrink_batch(self, size: int, reason: str) -> None:
         if size <= 1:
             raise OutOfMemoryError(
                 f"Memory ran out {self.what} with one image at a time ({reason}). "
                 "Take a smaller model or image size, --precision bf16, or another device."
             )
-        _free()
+        _free_memory()
         self.most, self.shrunk = size // 2, True
         self._say(f"memory ran out {self.what} with {size} images at once; going on with {self.most} at once")
 
@@ -71,7 +71,7 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
-def _free() -> None:
+def _free_memory() -> None:
     import gc
 
     import torch

@@ -58,7 +58,7 @@ class Compute:
         """What results say of it: as asked, and what the device is."""
         return {
             "device": self.device,
-            "device_name": _device_name(self.device),
+            "device_name": _find_device_name(self.device),
             "precision": self.precision,
             "compiled": self.compiled,
             "tf32": self.tf32,
@@ -106,7 +106,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def _device_name(device: str) -> str:
+def _find_device_name(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 

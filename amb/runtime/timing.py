@@ -29,9 +29,9 @@ def measure(device: str) -> Iterator[Measurement]:
     try:
         yield measurement
     finally:
-        _synchronize(device)
+        _wait_for_device(device)
         measurement.seconds = round(time.perf_counter() - started, 4)
-        measurement.peak_memory_mib = round(_peak_mib(device), 1)
+        measurement.peak_memory_mib = round(_read_peak_mib(device), 1)
 
 
 def _reset_peak(device: str) -> None:
@@ -45,14 +45,14 @@ def _reset_peak(device: str) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far (man 5 proc)
 
 
-def _synchronize(device: str) -> None:
+def _wait_for_device(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.synchronize(device)
 
 
-def _peak_mib(device: str) -> float:
+def _read_peak_mib(device: str) -> float:
     if device.startswith("cuda"):
         import torch
 

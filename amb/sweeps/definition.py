@@ -48,10 +48,10 @@ class Sweep:
         wanted = _parse_filters(filters)
         kept = replace(
             self,
-            suites=_matching(self.suites, wanted.get("suite")),
-            methods=_matching(self.methods, wanted.get("method")),
-            attacks=_matching(self.attacks, wanted.get("attack")),
-            seeds=_matching(self.seeds, wanted.get("seed")),
+            suites=_keep_matching(self.suites, wanted.get("suite")),
+            methods=_keep_matching(self.methods, wanted.get("method")),
+            attacks=_keep_matching(self.attacks, wanted.get("attack")),
+            seeds=_keep_matching(self.seeds, wanted.get("seed")),
         )
         for key, patterns in wanted.items():
             if not getattr(kept, f"{key}s"):
@@ -90,7 +90,7 @@ def _parse_filters(filters: Iterable[str]) -> dict[str, list[str]]:
     return wanted
 
 
-def _matching(items: tuple[T, ...], patterns: list[str] | None) -> tuple[T, ...]:
+def _keep_matching(items: tuple[T, ...], patterns: list[str] | None) -> tuple[T, ...]:
     if patterns is None:
         return items
     return tuple(item for item in items if any(fnmatchcase(str(item), pattern) for pattern in patterns))

@@ -126,29 +126,29 @@ class _Checker:
             if key not in KEYS:
                 hint = near_names(key, KEYS)
                 self.problems.append(values[key].problem(f"there is no key '{key}'.{hint} Keys: {', '.join(KEYS)}."))
-        suites = self._texts(values, "suites", self.registry.suite)
-        methods = self._entries(values, "methods", self.registry.methods, required=True)
-        attacks = self._entries(values, "attacks", self.registry.attacks)
-        seeds = self._seeds(values)
-        name = self._scalar(
+        suites = self._check_texts(values, "suites", self.registry.suite)
+        methods = self._check_entries(values, "methods", self.registry.methods, required=True)
+        attacks = self._check_entries(values, "attacks", self.registry.attacks)
+        seeds = self._check_seeds(values)
+        name = self._check_scalar(
             values, "name", stem, lambda it: bool(_NAME.fullmatch(it)), "1 to 64 letters, digits, . _ -"
         )
-        model = self._scalar(values, "model", None, lambda it: bool(self.registry.loader(it)), "a model reference")
-        tau = self._scalar(values, "tau", None, lambda it: _is(it, int) and it >= 0, "a whole number, 0 or more")
-        alpha = self._scalar(
-            values, "alpha", 0.05, lambda it: _is(it, float) and 0 < it < 1, "a number between 0 and 1"
+        model = self._check_scalar(values, "model", None, lambda it: bool(self.registry.loader(it)), "a model reference")
+        tau = self._check_scalar(values, "tau", None, lambda it: _is_number(it, int) and it >= 0, "a whole number, 0 or more")
+        alpha = self._check_scalar(
+            values, "alpha", 0.05, lambda it: _is_number(it, float) and 0 < it < 1, "a number between 0 and 1"
         )
-        negatives = self._scalar(
-            values, "negatives", 0, lambda it: _is(it, int) and 0 <= it <= MOST_NEGATIVES, "a whole number, 0 to 100000"
+        negatives = self._check_scalar(
+            values, "negatives", 0, lambda it: _is_number(it, int) and 0 <= it <= MOST_NEGATIVES, "a whole number, 0 to 100000"
         )
-        if self.problems or self._too_many(suites, methods, attacks, seeds, negatives):
+        if self.problems or self._has_too_many(suites, methods, attacks, seeds, negatives):
             return None
-        spelled = [self._spell(entries, kind) for entries, kind in ((methods, "methods"), (attacks, "attacks"))]
+        spelled = [self._spell_entries(entries, kind) for entries, kind in ((methods, "methods"), (attacks, "attacks"))]
         return Sweep(name, tuple(suites), spelled[0], spelled[1], tuple(seeds), model, tau, alpha, negatives)
 
     # Plain lists
 
-    def _items(self, values: Mapping[str, Value], key: str, *, required: bool = False) -> list[Value]:
+    def _list_items(self, values: Mapping[str, Value], key: str, *, required: bool = False) -> list[Value]:
         """What stands under a key; one item needs no list."""
         if key not in values:
             if required:
@@ -163,21 +163,21 @@ class _Checker:
             return []
         return items
 
-    def _texts(self, values: Mapping[str, Value], key: str, check: Callable[[str], Any]) -> list[str]:
-        items = self._items(values, key, required=True)
+    def _check_texts(self, values: Mapping[str, Value], key: str, check: Callable[[str], Any]) -> list[str]:
+        items = self._list_items(values, key, required=True)
         for item in items:
             if not isinstance(item.data, str):
-                self.problems.append(item.problem(f"an entry of {key} is a name, not {_show(item)}."))
+                self.problems.append(item.problem(f"an entry of {key} is a name, not {_show_value(item)}."))
             else:
-                self._try(partial(check, item.data), item)
+                self._try_check(partial(check, item.data), item)
         self._refuse_repeats(items, key)
         return [item.data for item in items]
 
-    def _seeds(self, values: Mapping[str, Value]) -> list[int]:
-        items = self._items(values, "seeds") if "seeds" in values else [Value(0, self.file, 1)]
+    def _check_seeds(self, values: Mapping[str, Value]) -> list[int]:
+        items = self._list_items(values, "seeds") if "seeds" in values else [Value(0, self.file, 1)]
         for item in items:
-            if not _is(item.data, int) or item.data < 0:
-                self.problems.append(item.problem(f"a seed is a whole number, 0 or more, not {_show(item)}."))
+            if not _is_number(item.data, int) or item.data < 0:
+                self.problems.append(item.problem(f"a seed is a whole number, 0 or more, not {_show_value(item)}."))
         self._refuse_repeats(items, "seeds")
         return [item.data for item in items]
 
@@ -186,10 +186,10 @@ class _Checker:
         for item in items:
             text = repr(item.data)
             if text in seen:
-                self.problems.append(item.problem(f"{key} gives {_show(item)} again, after line {seen[text].line}."))
+                self.problems.append(item.problem(f"{key} gives {_show_value(item)} again, after line {seen[text].line}."))
             seen.setdefault(text, item)
 
-    def _scalar(
+    def _check_scalar(
         self, values: Mapping[str, Value], key: str, default: Any, fits: Callable[[Any], bool], form: str
     ) -> Any:
         value = values.get(key, Value(default, self.file, 1))
@@ -203,62 +203,62 @@ class _Checker:
         except (TypeError, AttributeError):  # a list where a text belongs
             good = False
         if not good:
-            self.problems.append(value.problem(f"{key} is {form}, not {_show(value)}."))
+            self.problems.append(value.problem(f"{key} is {form}, not {_show_value(value)}."))
         return value.data
 
     # Components and their axes
 
-    def _entries(
+    def _check_entries(
         self, values: Mapping[str, Value], key: str, kind: Catalog[Any], *, required: bool = False
     ) -> list[Entry]:
         found = []
-        for item in self._items(values, key, required=required):
+        for item in self._list_items(values, key, required=required):
             before = len(self.problems)
             chain = item.data if isinstance(item.data, list) and key == "attacks" else [item]
-            links = tuple(link for part in chain for link in self._links(part, key, kind))
+            links = tuple(link for part in chain for link in self._check_links(part, key, kind))
             if len(self.problems) == before:
                 found.append(Entry(links, item))
         return found
 
-    def _links(self, value: Value, key: str, kind: Catalog[Any]) -> list[Link]:
+    def _check_links(self, value: Value, key: str, kind: Catalog[Any]) -> list[Link]:
         """The links that an entry names, each checked."""
         data = value.data
         if isinstance(data, str):
-            self._try(partial(_create_chain, kind, data, key), value)
+            self._try_check(partial(_create_chain, kind, data, key), value)
             return [Link(data)]
         if not isinstance(data, dict) or len(data) != 1:
             form = f"a spec such as {kind.names()[0]}, or `name: {{parameter: value or list}}`"
-            self.problems.append(value.problem(f"an entry of {key} is {form}, not {_show(value)}."))
+            self.problems.append(value.problem(f"an entry of {key} is {form}, not {_show_value(value)}."))
             return []
         ((name, params),) = data.items()
         if not isinstance(params.data, dict):
-            self.problems.append(params.problem(f"{name} takes {{parameter: value or list}}, not {_show(params)}."))
+            self.problems.append(params.problem(f"{name} takes {{parameter: value or list}}, not {_show_value(params)}."))
             return []
-        link = Link(name, {axis: self._axis(axis, each) for axis, each in params.data.items()})
+        link = Link(name, {axis: self._check_axis(axis, each) for axis, each in params.data.items()})
         if link.n:
             self._check_link(link, value, kind)
         return [link]
 
-    def _axis(self, name: str, value: Value) -> list[Value]:
+    def _check_axis(self, name: str, value: Value) -> list[Value]:
         items: list[Value] = value.data if isinstance(value.data, list) else [value]
         if not items:
             self.problems.append(value.problem(f"axis {name} is empty, and so is its product with the others."))
         for item in items:
             if isinstance(item.data, list | dict) or item.data is None:
-                self.problems.append(item.problem(f"axis {name} takes plain values, not {_show(item)}."))
+                self.problems.append(item.problem(f"axis {name} takes plain values, not {_show_value(item)}."))
                 return []
             if not SPEC_VALUE.fullmatch(value_text(item.data)):
-                self.problems.append(item.problem(f"axis {name}: {_show(item)} has a space or one of : = , + in it."))
+                self.problems.append(item.problem(f"axis {name}: {_show_value(item)} has a space or one of : = , + in it."))
                 return []
         self._refuse_repeats(items, f"axis {name}")
         return items
 
     def _check_link(self, link: Link, place: Value, kind: Catalog[Component]) -> None:
         for text, value in link.probes():
-            if not self._try(partial(_create, kind, text), value or place) and value is None:
+            if not self._try_check(partial(_create_component, kind, text), value or place) and value is None:
                 return  # the others would only say the same again
 
-    def _try(self, check: Callable[[], Any], place: Value) -> bool:
+    def _try_check(self, check: Callable[[], Any], place: Value) -> bool:
         try:
             check()
         except UsageError as error:
@@ -268,40 +268,40 @@ class _Checker:
 
     # The product
 
-    def _too_many(
+    def _has_too_many(
         self, suites: list[str], methods: list[Entry], attacks: list[Entry], seeds: list[int], negatives: int
     ) -> bool:
-        suspects = sum(self._n_suspects(self.registry.suite(suite), attacks, negatives) for suite in suites)
+        suspects = sum(self._count_suspects(self.registry.suite(suite), attacks, negatives) for suite in suites)
         n = suspects * sum(entry.n for entry in methods) * len(seeds)
         if n > MOST_CELLS:
             self.problems.append(Problem(self.file, 1, f"asks for {n:,} cells; more than {MOST_CELLS:,} are refused."))
         return n > MOST_CELLS
 
-    def _n_suspects(self, suite: Suite, attacks: list[Entry], negatives: int) -> int:
+    def _count_suspects(self, suite: Suite, attacks: list[Entry], negatives: int) -> int:
         """Suspects for each method, counted without spelling the axes out."""
         of_each = [n_claimed(suite) if entry.forges(self.registry) else 1 for entry in attacks]
         n_attacked = sum(entry.n * n for entry, n in zip(attacks, of_each, strict=True))
         return n_suspects(self.registry, suite, (), negatives) + n_attacked
 
-    def _spell(self, entries: list[Entry], key: str) -> tuple[str, ...]:
+    def _spell_entries(self, entries: list[Entry], key: str) -> tuple[str, ...]:
         """Every spec of the entries; two that name the same component are a mistake."""
         spelled = [(text, entry.place) for entry in entries for text in entry.specs()]
         seen: dict[str, tuple[str, Value]] = {}
         for text, place in spelled if len(spelled) <= MOST_SPELLED else []:
-            canonical = self._canonical(text, key)
+            canonical = self._find_canonical(text, key)
             if canonical in seen:
                 other, line = seen[canonical][0], seen[canonical][1].line
                 self.problems.append(place.problem(f"{key} gives {text} again: it is {other} of line {line}."))
             seen.setdefault(canonical, (text, place))
         return tuple(text for text, _ in spelled)
 
-    def _canonical(self, text: str, key: str) -> str:
+    def _find_canonical(self, text: str, key: str) -> str:
         if key == "methods":
             return self.registry.method(text).canonical()
         return "+".join(attack.canonical() for attack in self.registry.attack_chain(text))
 
 
-def _create(kind: Catalog[Component], text: str) -> Component:
+def _create_component(kind: Catalog[Component], text: str) -> Component:
     return kind.create(parse_spec(text))
 
 
@@ -309,12 +309,12 @@ def _create_chain(kind: Catalog[Component], text: str, key: str) -> list[Compone
     return [kind.create(spec) for spec in (parse_chain(text) if key == "attacks" else (parse_spec(text),))]
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is_number(value: Any, kind: type) -> bool:
     """Whether a value is a number of a kind; YAML's yes and no are none."""
     return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
 
 
-def _show(value: Value) -> str:
+def _show_value(value: Value) -> str:
     """A value as a message quotes it."""
     if isinstance(value.data, list | dict):
         return "a list" if isinstance(value.data, list) else "a mapping"

@@ -70,24 +70,24 @@ class _Reader:
         if id(node) in self.inside:
             raise _Refused(Problem(self.file, line, "an alias stands inside what it refers to."))
         self.inside.append(id(node))
-        data = self._data(node, line)
+        data = self._read_data(node, line)
         self.inside.pop()
         return Value(data, self.file, line)
 
-    def _data(self, node: yaml.Node, line: int) -> Any:
+    def _read_data(self, node: yaml.Node, line: int) -> Any:
         if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
             return [self.value(item) for item in node.value]
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
-            return self._mapping(node)
+            return self._read_mapping(node)
         if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN:
-            return self._scalar(node, line)
+            return self._read_scalar(node, line)
         if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:timestamp"):
             return node.value
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
         self.problems.append(Problem(self.file, line, f"the tag {tag} is refused: only plain values are read."))
         return None
 
-    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
+    def _read_scalar(self, node: yaml.ScalarNode, line: int) -> Any:
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (ValueError, KeyError, IndexError, OverflowError):  # `!!int ""`, or a number of 10,000 digits
@@ -95,7 +95,7 @@ class _Reader:
             self.problems.append(Problem(self.file, line, f"'{node.value[:40]}' cannot be read as {tag}."))
             return None
 
-    def _mapping(self, node: yaml.MappingNode) -> dict[str, Value]:
+    def _read_mapping(self, node: yaml.MappingNode) -> dict[str, Value]:
         found: dict[str, Value] = {}
         for key_node, value_node in node.value:
             key, value = self.value(key_node), self.value(value_node)
@@ -128,24 +128,24 @@ class _Includes:
         self.n_files += 1
         if self.n_files > MOST_FILES:
             raise _Refused(Problem(str(path), 1, f"is the file after the {MOST_FILES} that are read at most."))
-        own = _parse(path, self.problems)
+        own = _parse_file(path, self.problems)
         included = own.pop("include", None)
         above = (*above, path.resolve())
         found: dict[str, Value] = {}
         for item in _as_list(included) if included else []:
-            target = self._target(item, path, above)
+            target = self._find_target(item, path, above)
             if target is not None:
                 found |= self.read(target, above)
         return found | own
 
-    def _target(self, item: Value, path: Path, above: tuple[Path, ...]) -> Path | None:
+    def _find_target(self, item: Value, path: Path, above: tuple[Path, ...]) -> Path | None:
         """The file that an `include` names; None where it is refused."""
-        fault = self._fault(item.data, path, above)
+        fault = self._describe_fault(item.data, path, above)
         if fault:
             self.problems.append(item.problem(fault))
         return None if fault else path.parent / item.data
 
-    def _fault(self, name: Any, path: Path, above: tuple[Path, ...]) -> str | None:
+    def _describe_fault(self, name: Any, path: Path, above: tuple[Path, ...]) -> str | None:
         if not isinstance(name, str):
             return "include names a file, or a list of files."
         try:
@@ -161,7 +161,7 @@ class _Includes:
         return None if exists else f"include '{name}' does not exist."
 
 
-def _parse(path: Path, problems: list[Problem]) -> dict[str, Value]:
+def _parse_file(path: Path, problems: list[Problem]) -> dict[str, Value]:
     reader = _Reader(str(path), problems)
     try:
         with path.open("rb") as file:

@@ -30,18 +30,18 @@ class GradientAccumulator:
 
     def step(self, loss_of: Callable[[slice], Tensor], n: int) -> Tensor:
         """One step down the mean loss of `n` rows; `loss_of(part)` is the mean loss of a part. Returns the mean loss."""
-        loss = self._ctx.limiter.fit(lambda parts: self._gradients(loss_of, parts, n), n)
-        self._finish()
+        loss = self._ctx.limiter.fit(lambda parts: self._add_gradients(loss_of, parts, n), n)
+        self._finish_step()
         return loss
 
     def step_whole(self, loss_of: Callable[[], Tensor]) -> Tensor:
         """One step down a loss that exists of whole batches only, such as a contrast between all pairs of rows."""
         loss = loss_of()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self._finish()
+        self._finish_step()
         return loss.detach()
 
-    def _gradients(self, loss_of: Callable[[slice], Tensor], parts: list[slice], n: int) -> Tensor:
+    def _add_gradients(self, loss_of: Callable[[slice], Tensor], parts: list[slice], n: int) -> Tensor:
         self._optimizer.zero_grad()  # what an attempt that ran out of memory left
         losses = []
         for part in parts:
@@ -52,7 +52,7 @@ class GradientAccumulator:
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _finish(self) -> None:
+    def _finish_step(self) -> None:
         before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()

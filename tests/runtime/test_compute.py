@@ -230,13 +230,13 @@ def test_blocks_of_one_form_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -
         graphs.append(graph)
         return graph.forward
 
-    vision._compiled.cache_clear()
+    vision._compile_block.cache_clear()
     monkeypatch.setattr(vision.torch, "compile", partial(torch.compile, backend=backend))
     model = toy_model().train()  # torch's own block takes a shortcut in evaluation that cannot be compiled
     expected = model.tokens(IMAGES)
     model.compiled = True
     torch.testing.assert_close(model.tokens(IMAGES), expected)
-    vision._compiled.cache_clear()
+    vision._compile_block.cache_clear()
     assert model.n_blocks > 1
     assert len(graphs) == 1
 

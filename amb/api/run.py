@@ -23,7 +23,7 @@ class Run:
     """Versions, plugins, machine, git commit."""
     sweep: str | None = None
     """Name of the sweep it belongs to."""
-    results: list[CellResult] = field(default_factory=list)
+    _results: list[CellResult] = field(default_factory=list, repr=False)
     embeddings: list[EmbeddingFacts] = field(default_factory=list)
     """One for each method whose embedding is done."""
     profile: Mapping[str, Any] | None = None
@@ -33,6 +33,15 @@ class Run:
     """Where else to look, said by observers: an address or a command."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Where observers keep what they need between hooks."""
+
+    @property
+    def results(self) -> tuple[CellResult, ...]:
+        """The finished cells, in order; nobody can change them."""
+        return tuple(self._results)
+
+    def add(self, result: CellResult) -> None:
+        """A finished cell: for the engine."""
+        self._results.append(result)
 
     @property
     def folder(self) -> Path:

@@ -174,7 +174,9 @@ class VisionModel(nn.Module):
         with self._open_autocast():
             if torch.is_grad_enabled():
                 return _to_full_precision(work(rows))
-            return _to_full_precision(self.limiter.fit(lambda parts: _join_parts([work(rows[part]) for part in parts]), len(rows)))
+            return _to_full_precision(
+                self.limiter.fit(lambda parts: _join_parts([work(rows[part]) for part in parts]), len(rows))
+            )
 
     def _open_autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":

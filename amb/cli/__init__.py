@@ -84,15 +84,33 @@ def cli(debug: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code: 0 fine, 1 a failed cell, 2 usage, 3 something missing, 130 Ctrl-C."""
     arguments = sys.argv[1:] if args is None else args
+    _stop_when_hung_up()
     try:
         code = cli.main(arguments, prog_name="amb", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
     except click.ClickException as error:
         _exit_with(_join_lines(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _exit_with("stopped. What is finished is in the store; the same command goes on from there.", 130)
     except Exception as error:  # noqa: BLE001 (the one place where expected errors are printed)
         _print_expected(error, debug="--debug" in arguments)
+
+
+def _stop_when_hung_up() -> None:
+    """A terminal that goes away, and a polite kill, stop a run as Ctrl-C does; `nohup` is heeded."""
+    import signal
+
+    for name in ("SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(_number: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _print_expected(error: Exception, debug: bool) -> None:

@@ -49,8 +49,10 @@ def command(
     from amb.report.formats import reporter_of
     from amb.report.layouts import with_tables
     from amb.results.collect import as_collected
+    from amb.runtime.guard import divert_stdout
 
     reporter = reporter_of(format_, manager().registry)
-    results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+    with divert_stdout():
+        results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
     click.echo(reporter.render(with_tables(as_collected(results.document), "negatives")))
     return 0 if results.succeeded else 1

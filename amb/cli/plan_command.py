@@ -44,6 +44,7 @@ def command(
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
     from amb.report.layouts.cost import cost_to_json, fetch_table, work_table
+    from amb.runtime.wording import count
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
@@ -59,9 +60,9 @@ def command(
     }
     click.echo(reporter.render(document))
     if format_ == "table":
-        methods_on = f"{len(plan.methods)} methods on {len(plan.suspects)} suspects each"
+        methods_on = f"{count(len(plan.methods), 'method')} on {count(len(plan.suspects), 'suspect')} each"
         nothing = "" if fetches else " Nothing has to be fetched."
-        click.echo(f"\n{len(plan.cells())} cells: {methods_on}.{nothing}")
+        click.echo(f"\n{count(len(plan.cells()), 'cell')}: {methods_on}.{nothing}")
 
 
 def _measure_owner(plan: Plan, compute: Compute) -> MeasuredStep:

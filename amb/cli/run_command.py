@@ -52,6 +52,7 @@ def command(
     from amb.python.runs import run_plan
     from amb.report.formats import reporter_of
     from amb.report.layouts.run import with_run_tables
+    from amb.runtime.guard import divert_stdout
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
@@ -59,7 +60,8 @@ def command(
         check_plan(plan, registry)
         _print_plan(plan, format_)
         return 0
-    results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+    with divert_stdout():
+        results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
     click.echo(reporter.render(with_run_tables(results.document)))
     return 0 if results.succeeded else 1
 
@@ -68,6 +70,8 @@ def _print_plan(plan: Plan, format_: str) -> None:
     import json
     from dataclasses import asdict
 
+    from amb.runtime.wording import count
+
     cells = [asdict(cell) for cell in plan.cells()]
     if format_ == "json":
         click.echo(json.dumps({"schema": 1, "plan": cells}, indent=1))
@@ -75,4 +79,4 @@ def _print_plan(plan: Plan, format_: str) -> None:
     for cell in cells:
         kind = "sibling" if cell["sibling"] else cell["kind"]
         click.echo(f"{cell['method']}  {cell['suspect']}  ({kind}; attack {cell['attack']}, seed {cell['seed']})")
-    print(f"{len(cells)} cells; nothing was computed.", file=sys.stderr)
+    print(f"{count(len(cells), 'cell')}; nothing was computed.", file=sys.stderr)

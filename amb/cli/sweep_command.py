@@ -80,6 +80,7 @@ def command(
     from amb.python.sweeps import plan_sweep, run_sweep, select_sweep
     from amb.report.formats import reporter_of
     from amb.report.layouts import with_tables
+    from amb.runtime.guard import divert_stdout
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
@@ -90,7 +91,8 @@ def command(
     if dry_run:
         _print_plan(sweep, plans, output_dir)
         return 0
-    results = run_sweep(sweep, plans, output_dir, jobs, quiet=quiet)
+    with divert_stdout():
+        results = run_sweep(sweep, plans, output_dir, jobs, quiet=quiet)
     click.echo(reporter.render(with_tables(results.document, "summary")))
     return 0 if results.succeeded else 1
 
@@ -110,11 +112,12 @@ def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:
     """Every plan with its size, and how much of it needs no computing."""
     from amb.execution.preview import preview_plans
     from amb.plugin.manager import manager
+    from amb.runtime.wording import count
 
     found = preview_plans(plans, output, manager().registry)
     for plan, n_cells, n_stored in found:
-        print(f"suite {plan.suite}, seed {plan.seed}: {n_cells} cells, {n_stored} of them in the store")
+        print(f"suite {plan.suite}, seed {plan.seed}: {count(n_cells, 'cell')}, {n_stored} of them in the store")
     for key in ("methods", "attacks"):
         print(f"{key}: {', '.join(getattr(sweep, key)) or 'none'}")
     n_cells, n_stored = (sum(counts) for counts in zip(*(each[1:] for each in found), strict=True))
-    print(f"{n_cells} cells, {n_stored} in the store; nothing was computed.", file=sys.stderr)
+    print(f"{count(n_cells, 'cell')}, {n_stored} in the store; nothing was computed.", file=sys.stderr)

@@ -179,7 +179,10 @@ def _fit_places(patches: Tensor, masks: Tensor, n_classes: int, places: int, chu
     gram, cross = torch.zeros(()), torch.zeros(())
     for tokens, truth in zip(_cut_chunks(patches, chunk), _cut_chunks(masks, chunk), strict=True):
         inputs = _add_bias(tokens.flatten(0, 2).double())
-        gram, cross = gram + inputs.T @ inputs, cross + inputs.T @ _measure_shares(truth, n_classes, tokens.shape[1], places)
+        gram, cross = (
+            gram + inputs.T @ inputs,
+            cross + inputs.T @ _measure_shares(truth, n_classes, tokens.shape[1], places),
+        )
     return _solve_ridge(gram, cross)
 
 

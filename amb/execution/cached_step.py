@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from amb.models.cache import ModelCache, ModelHandle
 from amb.plugin.registry import Registry
 from amb.runtime.batch_size import BatchSizeLimiter
 from amb.runtime.progress import Progress
+from amb.runtime.scratch import open_scratch
 
 Stage = Literal["embed", "attack", "extract", "utility", "classifier"]
 
@@ -68,5 +68,5 @@ class CachedSteps:
         splits = {role: self.plan.suite.split(role) for role in ROLES[stage]}
         seed = "any seed" if stage in SEEDLESS else str(self.plan.seed)
         names = (seed, stage, self.plan.suite.canonical(), *axes)
-        with tempfile.TemporaryDirectory(prefix="amb-", ignore_cleanup_errors=True) as folder:
-            yield Context(names, splits, Path(folder), self.plan.compute, self._training_limiter, self._progress)
+        with open_scratch() as folder:
+            yield Context(names, splits, folder, self.plan.compute, self._training_limiter, self._progress)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from amb.api.frozen import freeze
 from amb.api.records import CellResult, Evidence, Verdict
 from amb.api.run import Run
 from amb.evaluation.primary_utility import utility_drop
@@ -63,7 +64,9 @@ class Engine:
             return
         self.run.embeddings.append(outcome.facts)
         kept = outcome.facts.utility_after
-        negatives = [self._read_suspect(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"]
+        negatives = [
+            self._read_suspect(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"
+        ]
         for reading in negatives:
             self._finish_cell(index, reading, [other for other in negatives if other is not reading])
         for at, suspect in enumerate(self.plan.suspects):
@@ -99,7 +102,8 @@ class Engine:
             tau = min(self.plan.tau_of(self.plan.methods[method]), reading.evidence.expected.shape[1])
             judge = partial(decide, reading.evidence, known, tau, self.plan.alpha)
             result = self._judge_cell(result, judge)
-        self.run.results.append(result)
+        result = freeze(result)
+        self.run.add(result)
         self._notify_observers("amb_cell_finished", run=self.run, cell=result.cell, result=result)
 
     def _judge_cell(self, result: CellResult, judge: Callable[[], Verdict]) -> CellResult:

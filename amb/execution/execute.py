@@ -21,14 +21,19 @@ from amb.models.references import find_digest
 from amb.plugin.manager import Manager
 from amb.plugin.registry import Registry
 from amb.runtime.progress import Progress, Silent
+from amb.runtime.scratch import clear_abandoned
+from amb.runtime.wording import count
 
 
 def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress) -> Run:
     """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing."""
     check_writable(output)
+    clear_abandoned()
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
     steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
-    progress.say(f"{len(plan.cells())} cells of suite {plan.suite} on {plan.compute.device}; results go to {output}")
+    progress.say(
+        f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
+    )
     Engine(run, steps.do, manager, progress).execute()
     return run
 
@@ -40,10 +45,11 @@ def execute_sweep(
     check_writable(output)
     for plan in plans:
         check_plan(plan, manager.registry)
+    clear_abandoned()
     if jobs > 1:
         require_importable(plans)
     n_cells = sum(len(plan.methods) * len(plan.suspects) for plan in plans)
-    progress.say(f"sweep {name}: {n_cells} cells; results go to {output}")
+    progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
     runs = []
     with _open_runners(plans, manager, output, jobs, progress, tally) as runner_of:

@@ -14,6 +14,7 @@ from amb.execution.reading import ReadingSteps
 from amb.execution.store import Store
 from amb.execution.suspects import SuspectSteps
 from amb.plugin.registry import Registry
+from amb.runtime.guard import guard_process
 from amb.runtime.progress import Progress
 
 
@@ -30,7 +31,8 @@ class Steps:
     def do(self, job: Job[F]) -> Outcome[F]:
         """Compute a job. A plugin that raises costs this job only; a store that cannot be written raises StoreError."""
         try:
-            return Outcome("ok", cast(F, self._find_facts(job)))
+            with guard_process():
+                return Outcome("ok", cast(F, self._find_facts(job)))
         except StepSkipped as reason:
             return Outcome("skipped", reason=str(reason))
         except StoreError:

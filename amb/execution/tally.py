@@ -10,6 +10,7 @@ from amb.api.plan import Plan
 from amb.api.records import EmbeddingFacts, SuspectFacts
 from amb.execution.jobs import Job, Outcome, ProfileJob, SuspectJob, describe_job
 from amb.runtime.progress import Progress
+from amb.runtime.wording import count
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Tally:
         self.n_computed += 1
         what = f"{describe_job(plan, job)}, seed {plan.seed}"
         came = _describe_outcome(outcome)
-        self.progress.say(f"{self.n_read} of {self.n_cells} cells: {what}: {came}{self._estimate_rest()}")
+        self.progress.say(f"{self.n_read} of {count(self.n_cells, 'cell')}: {what}: {came}{self._estimate_rest()}")
 
     def _estimate_rest(self) -> str:
         """As if nothing of the rest were in the store."""

@@ -30,6 +30,7 @@ from amb.execution.jobs import (
 from amb.execution.steps import Steps
 from amb.execution.store import Store
 from amb.plugin.manager import manager
+from amb.runtime.guard import end_process
 from amb.runtime.progress import Silent, make_progress
 
 _LEAVE_SECONDS = 10
@@ -195,7 +196,7 @@ def _leave_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        end_process(1)
 
 
 def _find_suspect(task: PlannedJob | None) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ import pluggy
 from amb.errors import PluginError
 from amb.plugin import specs as hookspecs
 from amb.plugin.registry import Plugin, Registry
+from amb.runtime.guard import guard_process
 
 ENTRY_POINT_GROUP = "amb"
 
@@ -41,7 +42,8 @@ class Manager:
 
     def _load_plugin(self, plugin: Plugin, entry_point: EntryPoint) -> None:
         try:
-            module = entry_point.load()
+            with guard_process():
+                module = entry_point.load()
         except Exception as error:  # a stranger's module can raise anything
             raise PluginError(
                 f"{plugin} cannot be loaded: {type(error).__name__}: {error}. "
@@ -89,7 +91,8 @@ class Manager:
         for implementation in getattr(self._pm.hook, hook).get_hookimpls():
             try:
                 wanted = {name: arguments[name] for name in implementation.argnames}
-                implementation.function(**wanted)
+                with guard_process():
+                    implementation.function(**wanted)
             except Exception as error:
                 name = implementation.plugin_name
                 warnings.append(f"plugin '{name}' failed in {hook}: {type(error).__name__}: {error}")
@@ -100,7 +103,8 @@ class Manager:
         for implementation in getattr(self._pm.hook, hook).get_hookimpls():
             plugin = self._by_module[id(implementation.plugin)]
             try:
-                found.append((plugin, list(implementation.function())))
+                with guard_process():
+                    found.append((plugin, list(implementation.function())))
             except Exception as error:
                 raise PluginError(f"{plugin} failed in {hook}: {type(error).__name__}: {error}.") from error
         return found

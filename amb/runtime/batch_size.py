@@ -48,7 +48,9 @@ class BatchSizeLimiter:
                 if not ran_out(error):
                     raise
                 reason = str(error).partition("\n")[0]
-            self._shrink_batch(max(part.stop - part.start for part in parts), reason)  # the frames above are gone by now
+            self._shrink_batch(
+                max(part.stop - part.start for part in parts), reason
+            )  # the frames above are gone by now
 
     def _shrink_batch(self, size: int, reason: str) -> None:
         if size <= 1:

@@ -133,13 +133,21 @@ class _Checker:
         name = self._check_scalar(
             values, "name", stem, lambda it: bool(_NAME.fullmatch(it)), "1 to 64 letters, digits, . _ -"
         )
-        model = self._check_scalar(values, "model", None, lambda it: bool(self.registry.loader(it)), "a model reference")
-        tau = self._check_scalar(values, "tau", None, lambda it: _is_number(it, int) and it >= 0, "a whole number, 0 or more")
+        model = self._check_scalar(
+            values, "model", None, lambda it: bool(self.registry.loader(it)), "a model reference"
+        )
+        tau = self._check_scalar(
+            values, "tau", None, lambda it: _is_number(it, int) and it >= 0, "a whole number, 0 or more"
+        )
         alpha = self._check_scalar(
             values, "alpha", 0.05, lambda it: _is_number(it, float) and 0 < it < 1, "a number between 0 and 1"
         )
         negatives = self._check_scalar(
-            values, "negatives", 0, lambda it: _is_number(it, int) and 0 <= it <= MOST_NEGATIVES, "a whole number, 0 to 100000"
+            values,
+            "negatives",
+            0,
+            lambda it: _is_number(it, int) and 0 <= it <= MOST_NEGATIVES,
+            "a whole number, 0 to 100000",
         )
         if self.problems or self._has_too_many(suites, methods, attacks, seeds, negatives):
             return None
@@ -186,7 +194,9 @@ class _Checker:
         for item in items:
             text = repr(item.data)
             if text in seen:
-                self.problems.append(item.problem(f"{key} gives {_show_value(item)} again, after line {seen[text].line}."))
+                self.problems.append(
+                    item.problem(f"{key} gives {_show_value(item)} again, after line {seen[text].line}.")
+                )
             seen.setdefault(text, item)
 
     def _check_scalar(
@@ -232,7 +242,9 @@ class _Checker:
             return []
         ((name, params),) = data.items()
         if not isinstance(params.data, dict):
-            self.problems.append(params.problem(f"{name} takes {{parameter: value or list}}, not {_show_value(params)}."))
+            self.problems.append(
+                params.problem(f"{name} takes {{parameter: value or list}}, not {_show_value(params)}.")
+            )
             return []
         link = Link(name, {axis: self._check_axis(axis, each) for axis, each in params.data.items()})
         if link.n:
@@ -248,7 +260,9 @@ class _Checker:
                 self.problems.append(item.problem(f"axis {name} takes plain values, not {_show_value(item)}."))
                 return []
             if not SPEC_VALUE.fullmatch(value_text(item.data)):
-                self.problems.append(item.problem(f"axis {name}: {_show_value(item)} has a space or one of : = , + in it."))
+                self.problems.append(
+                    item.problem(f"axis {name}: {_show_value(item)} has a space or one of : = , + in it.")
+                )
                 return []
         self._refuse_repeats(items, f"axis {name}")
         return items

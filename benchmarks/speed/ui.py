@@ -55,7 +55,7 @@ def track(output: Path, owners: int, seeds: int) -> int:
             run = Run(name_run(plan), plan, output, facts, SWEEP)
             tracking.amb_run_started(run)
             for cell in plan.cells():
-                run.results.append(CellResult(cell, "ok", verdict=verdict(drawn), utility={"knn": drawn.random()}, seconds={"embed": 40.0, "attack": 1.0, "extract": drawn.random()}))  # fmt: skip
+                run.add(CellResult(cell, "ok", verdict=verdict(drawn), utility={"knn": drawn.random()}, seconds={"embed": 40.0, "attack": 1.0, "extract": drawn.random()}))  # fmt: skip
                 tracking.amb_cell_finished(run, cell, run.results[-1])
             tracking.amb_run_finished(run)
     return owners * seeds

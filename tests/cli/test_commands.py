@@ -178,3 +178,18 @@ def test_every_option_has_an_environment_variable() -> None:
     assert json.loads(done.stdout)
     done = amb("run", "--dry-run", env={"AMB_RUN_METHOD": "activemark", "AMB_RUN_SEED": "-3"})
     assert "seed must be 0 or more (got -3)" in done.stderr
+
+
+def test_a_bare_command_prints_the_whole_help() -> None:
+    bare, asked = (
+        subprocess.run([sys.executable, "-m", "amb", *words], capture_output=True, text=True, check=False)
+        for words in ([], ["--help"])
+    )
+    assert (bare.returncode, bare.stderr) == (0, "")
+    assert bare.stdout == asked.stdout
+    assert "Examples:\n    amb run --method activemark --attack prune40" in bare.stdout
+
+
+@pytest.mark.parametrize(("n", "words"), [(0, "0 cells"), (1, "1 cell"), (12_000, "12,000 cells")])
+def test_numbers_of_things_are_put_in_words(n: int, words: str) -> None:
+    assert count(n, "cell") == words

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +19,7 @@ from amb.execution.steps import Steps
 from amb.execution.store import Lookup
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
+from amb.runtime.scratch import clear_abandoned, open_scratch
 from tests.conftest import run_toy
 
 
@@ -107,6 +112,35 @@ class Impatient(amb.Attack):
         raise KeyboardInterrupt
 
 
+class Leaving(amb.Attack):
+    """An attack that ends the process in one way or another, or moves it to another folder, and prints."""
+
+    name: ClassVar[str] = "leaving"
+    how: str = "exit"
+
+    def apply(self, model: Any, ctx: amb.Context) -> Any:
+        os.chdir(ctx.folder)
+        if self.how == "exit":
+            sys.exit(0)
+        if self.how == "os-exit":
+            os._exit(0)
+        if self.how == "generator":
+            raise GeneratorExit
+        return model.copy()
+
+
+class Meddler:
+    """An observer that changes what it is handed, and then leaves."""
+
+    @amb.hookimpl
+    def amb_cell_finished(self, run: Any, result: Any) -> None:
+        with pytest.raises(TypeError, match="copy them first"):
+            result.utility["knn"] = 0.0
+        with pytest.raises(AttributeError):
+            run.results.clear()
+        raise SystemExit(0)
+
+
 class MorePlugins:
     """The components above."""
 
@@ -116,7 +150,7 @@ class MorePlugins:
 
     @amb.hookimpl
     def amb_register_attacks(self) -> list[Any]:
-        return [Fragile, Inapplicable, Greedy, Impatient]
+        return [Fragile, Inapplicable, Greedy, Impatient, Leaving]
 
 
 @pytest.fixture
@@ -177,6 +211,48 @@ def test_a_method_of_classifiers_gets_one_from_the_suite_once(engine_manager: Ma
     assert made == 2 + 2, "a classifier each of owner and other, and two attacked models that both methods share"
     run_toy(engine_manager, tmp_path, methods=methods, attacks=[], seed=1)
     assert len(list((tmp_path / "store" / "model").iterdir())) == made, "classifiers belong to the suite, not to a seed"
+
+
+@pytest.mark.parametrize("how", ["exit", "os-exit", "generator"])
+def test_a_plugin_cannot_end_the_run(engine_manager: Manager, tmp_path: Path, how: str) -> None:
+    before = Path.cwd()
+    results = by_suspect(run_toy(engine_manager, tmp_path, attacks=[f"leaving:how={how}", "leaving:how=not"]))
+    assert results[f"leaving:how={how}"].status == "failed"
+    assert "PluginExit: the plugin" in results[f"leaving:how={how}"].reason
+    assert results["leaving:how=not"].status == "ok"
+    assert Path.cwd() == before
+
+
+def test_an_observer_can_neither_change_results_nor_end_the_run(engine_manager: Manager, tmp_path: Path) -> None:
+    engine_manager.register(Meddler(), "meddler")
+    warnings: list[str] = []
+    run = run_toy(engine_manager, tmp_path, warnings)
+    assert [each.status for each in run.results] == ["ok"] * 4
+    assert sum("plugin 'meddler' failed" in each and "SystemExit(0)" in each for each in warnings) == 4
+
+
+def test_what_plugins_print_spoils_no_document(tmp_path: Path) -> None:
+    code = (
+        "from amb.runtime.guard import divert_stdout; import os, sys, subprocess\n"
+        "with divert_stdout():\n"
+        "    print('loud'); os.write(1, b'raw\\n'); subprocess.run(['echo', 'child']); sys.stdout.close()\n"
+        "print('{}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"
+    assert sorted(done.stderr.split()) == ["child", "loud", "raw"]
+
+
+def test_scratch_of_a_killed_process_is_cleared_and_no_other() -> None:
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    left = Path(tempfile.mkdtemp(prefix=f"amb-{int(gone.stdout)}-"))
+    with open_scratch() as own:
+        clear_abandoned()
+        assert own.is_dir()
+        assert not left.exists()
+    assert not own.exists()
 
 
 def test_a_failure_stays_in_its_cell(engine_manager: Manager, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from amb.runtime.wording import count
+
 TINY = ["--set", "steps=3", "--set", "n_triggers=4", "--set", "n_images=8", "--set", "n_bits=4"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amb.api.types import Access, Status, SuspectKind
-from amb.errors import StoreError
+from amb.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,16 @@ class Key:
     """Arrays by name: trigger images, messages, network weights."""
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Small JSON values, such as the block and the sizes of the networks."""
+    reproducible: bool = True
+    """It follows from the seed, the suite and the method, which results publish: right for a benchmark, and no secret."""
+
+    def require_secret(self) -> None:
+        """Raise UsageError where anybody could make this key again: for whatever claims ownership with it."""
+        if self.reproducible:
+            raise UsageError(
+                f"The key {self.digest} of {self.method} follows from its seed, suite and method, so anybody can make it "
+                "again and it proves nothing. Protect the model with a key that is drawn at random."
+            )
 
     @cached_property
     def digest(self) -> str:
@@ -49,7 +59,12 @@ class Key:
         import numpy as np
         from safetensors.numpy import save
 
-        header = {"method": self.method, "owner": self.owner, "facts": json.dumps(self.facts)}
+        header = {
+            "method": self.method,
+            "owner": self.owner,
+            "facts": json.dumps(self.facts),
+            "reproducible": json.dumps(self.reproducible),
+        }
         data = save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}, header)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
@@ -63,7 +78,8 @@ class Key:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return cls(header["method"], header["owner"], tensors, json.loads(header["facts"]))
+            reproducible = header.get("reproducible") != "false"  # keys of before it was written are of benchmarks
+            return cls(header["method"], header["owner"], tensors, json.loads(header["facts"]), reproducible)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StoreError(f"{path} is not a key file ({error}). Embed again to make a new one.") from None
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pickle
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import amb
 from amb.api.records import Evidence, Key
-from amb.errors import StoreError
+from amb.errors import StoreError, UsageError
+from amb.testing import toy_context, toy_model
+from tests.conftest import QUICK
 
 
 def make_key() -> Key:
@@ -47,6 +51,26 @@ def test_every_part_of_a_key_counts_in_its_digest() -> None:
         Key(key.method, key.owner, key.tensors, {"block": 3}),
     ]
     assert len({each.digest for each in [key, *changed]}) == 5
+
+
+def test_a_key_of_a_benchmark_is_no_secret_and_says_so(tmp_path: Path) -> None:
+    key = make_key()
+    assert key.reproducible
+    with pytest.raises(UsageError, match="anybody can make it again"):
+        key.require_secret()
+    drawn = replace(key, reproducible=False)
+    drawn.require_secret()
+    for each in (key, drawn):
+        each.save(tmp_path / "key.safetensors")
+        assert Key.load(tmp_path / "key.safetensors").reproducible == each.reproducible
+
+
+def test_what_is_public_of_a_run_makes_its_key_again(tmp_path: Path) -> None:
+    method = amb.get_method(QUICK)
+    one, two = (method.embed(toy_model(seed=model), toy_context(tmp_path, "0", "embed", "toy")).key for model in (1, 2))
+    assert one.reproducible
+    for name in ("messages", "triggers"):
+        np.testing.assert_array_equal(one.tensors[name], two.tensors[name], err_msg="another model, the same secret")
 
 
 def test_a_pickle_is_no_key(tmp_path: Path) -> None:

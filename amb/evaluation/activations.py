@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,18 +39,34 @@ class Profile:
     @property
     def jumps(self) -> tuple[float, ...]:
         """How many times larger each block's profile is than the one before it; 1 for block 0."""
-        return (1.0, *(after / before for before, after in zip(self.top, self.top[1:], strict=False)))
+        return (1.0, *map(_divide, self.top[1:], self.top))
+
+    @property
+    def rises(self) -> tuple[float, ...]:
+        """How much larger each block's profile is than the one before it; 0 for block 0."""
+        return (0.0, *(after - before for before, after in zip(self.top, self.top[1:], strict=False)))
+
+    @property
+    def n_candidates(self) -> int:
+        """Blocks that another follows: only those can be embedded at, for the blocks behind it are trained."""
+        return max(1, len(self.top) - 1)
 
     @property
     def largest_jump(self) -> int:
-        """The block with the largest rise over the one before it."""
-        rises = [0.0, *(after - before for before, after in zip(self.top, self.top[1:], strict=False))]
+        """The candidate with the largest rise over the block before it."""
+        rises = self.rises[: self.n_candidates]
         return rises.index(max(rises))
 
     @property
+    def clearness(self) -> float:
+        """How many times larger the largest rise is than the next largest among the candidates; infinite where it is alone."""
+        first, second = (*sorted(self.rises[: self.n_candidates], reverse=True), 0.0, 0.0)[:2]
+        return _divide(first, max(second, 0.0))
+
+    @property
     def expressive_block(self) -> int | None:
-        """The first block with massive activations, else the one of a clear jump; None where there is neither."""
-        for block, share in enumerate(self.massive_share):
+        """The first candidate with massive activations, else the one of a clear jump; None where there is neither."""
+        for block, share in enumerate(self.massive_share[: self.n_candidates]):
             if share >= 0.5:
                 return block
         return self.largest_jump if self.jumps[self.largest_jump] >= CLEAR_JUMP else None
@@ -84,15 +101,32 @@ def activation_profile(model: VisionModel, images: Tensor, batch_size: int = 50)
 
 
 def choose_block(profile: Profile, fallback: float = 0.5) -> tuple[int, str]:
-    """The block to embed at and why: the expressive one if a block follows it, else `fallback` of the depth."""
+    """The block to embed at, and by which rule: the expressive one of those that a block follows, else `fallback` of the depth."""
     depth = len(profile.top)
     found = profile.expressive_block
-    if found is not None and found < depth - 1:
-        jump = f", {profile.jumps[found]:.1f} times the block before it" if found else ""
-        return found, f"expressive block {found}{jump}"
+    if found is not None:
+        return found, _explain_choice(profile, found)
     block = min(max(round(fallback * depth) - 1, 0), depth - 2)
-    why = "none found" if found is None else f"block {found} is the last, nothing follows it"
+    last = depth - 1
+    is_last = profile.massive_share[last] >= 0.5 or profile.jumps[last] >= CLEAR_JUMP
+    why = f"none found but block {last}, which is the last" if is_last else "none found"
     return block, f"{why}, falling back to block {block} ({fallback:g} of the depth)"
+
+
+def _explain_choice(profile: Profile, block: int) -> str:
+    """Which rule chose a block, and how clear the choice is."""
+    jump = f", {profile.jumps[block]:.1f} times the block before it" if block else ""
+    if profile.massive_share[block] >= 0.5:
+        return f"expressive block {block}: the first with massive activations{jump}"
+    clear = (
+        f"its rise {profile.clearness:.1f} times the next largest" if isfinite(profile.clearness) else "the only rise"
+    )
+    return f"expressive block {block}: the largest jump{jump}, {clear}"
+
+
+def _divide(one: float, other: float) -> float:
+    """Infinite, or 1 for nothing over nothing, where there is nothing to divide by."""
+    return one / other if other else inf if one else 1.0
 
 
 def draw_profile(profile: Profile, title: str, path: Path, chosen: int) -> None:
@@ -103,11 +137,13 @@ def draw_profile(profile: Profile, title: str, path: Path, chosen: int) -> None:
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.add_subplot()
     blocks = range(len(profile.top))
+    scale = "log" if min(*profile.top, *profile.median) > 0 else "linear"  # a dead network has a profile of zeros
     axes.plot(blocks, profile.top, marker="o", color="#0072b2", label=f"mean of the top {TOP}")
     axes.plot(blocks, profile.median, marker="s", color="#d55e00", label="median")
     axes.axvline(chosen, color="0.5", linestyle="--", label=f"block to embed at: {chosen}")
-    axes.set(xlabel="block", ylabel="|activation|", yscale="log", title=title, xticks=list(blocks))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.set(xlabel="block", ylabel="|activation|", yscale=scale, title=title, xticks=list(blocks))
+    if scale == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False)

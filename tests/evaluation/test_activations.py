@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amb.api.vision import VisionModel
-from amb.evaluation.activations import activation_profile, choose_block, draw_profile
+from amb.evaluation.activations import Profile, activation_profile, choose_block, draw_profile
 from amb.testing import toy_model
 
 IMAGES = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -46,7 +46,26 @@ def test_none_found_is_an_answer() -> None:
 def test_a_last_block_cannot_be_embedded_at() -> None:
     block, why = choose_block(activation_profile(planted(5, 5000.0), IMAGES), 0.5)
     assert block == 2
-    assert "is the last" in why
+    assert why == "none found but block 5, which is the last, falling back to block 2 (0.5 of the depth)"
+
+
+def test_the_last_block_does_not_outdo_one_that_a_trained_block_follows() -> None:
+    """The profile of a real DINOv2 ViT-S/14 on photographs: the last block rises most, and nothing is trained after it."""
+    top = (0.9, 1.0, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.24, 4.7, 6.2, 24.0)
+    profile = Profile(top, (0.1,) * 12, (0.0,) * 12, (), 100)
+    block, why = choose_block(profile)
+    assert block == 9
+    assert (
+        why
+        == "expressive block 9: the largest jump, 2.1 times the block before it, its rise 1.6 times the next largest"
+    )
+
+
+def test_a_dead_network_has_a_profile_and_a_figure(tmp_path: Path) -> None:
+    profile = Profile((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (), 5)
+    assert choose_block(profile) == (1, "none found, falling back to block 1 (0.5 of the depth)")
+    draw_profile(profile, "dead", tmp_path / "profile.png", 1)
+    assert (tmp_path / "profile.png").exists()
 
 
 def test_the_profile_matches_a_plain_computation() -> None:

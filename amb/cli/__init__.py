@@ -22,6 +22,7 @@ COMMANDS = {
     "power": "How many triggers and negatives a claim needs.",
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
+    "explain": "Say what a word in a table means.",
     "profile": "Print a model's activation profile and its expressive block.",
     "plugins": "List the installed plugins and where they come from.",
 }

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from amb.api.vision import Affine as Affine
     from amb.api.vision import Backbone as Backbone
     from amb.api.vision import BlockParts as BlockParts
+    from amb.api.vision import Matrix as Matrix
     from amb.api.vision import SuspectView as SuspectView
     from amb.api.vision import VisionModel as VisionModel
     from amb.errors import AccessError as AccessError
@@ -162,6 +163,7 @@ _HOME = {
         "Affine": "Affine",
         "Backbone": "Backbone",
         "BlockParts": "BlockParts",
+        "Matrix": "Matrix",
         "SuspectView": "SuspectView",
         "VisionModel": "VisionModel",
     },

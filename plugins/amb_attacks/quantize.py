@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Quantize(amb.Attack):
     """Round the weights to fewer bits, without retraining; arithmetic stays in 32-bit floating point.
 
-    `fp16` and `bf16` round every weight of the encoder and its heads to that format. `kbit` rounds the matrices of all
-    linear and convolutional layers of the encoder to whole multiples of a scale, from -(2^(bits-1) - 1) to
-    2^(bits-1) - 1 times it. Each output channel has a scale of its own, so that its largest weight stays as it was.
+    `fp16` and `bf16` round every weight of the encoder and its heads to that format. `kbit` rounds every matrix of the
+    encoder, query, key and value of any library's attention among them, to whole multiples of a scale, from
+    -(2^(bits-1) - 1) to 2^(bits-1) - 1 times it. Each output channel has a scale of its own, so that its largest weight
+    stays as it was.
     """
 
     name: ClassVar[str] = "quantize"
@@ -39,7 +40,7 @@ class Quantize(amb.Attack):
 
         quantized = model.copy(f"{model.ref}+{self.canonical()}")
         if self.form == "kbit":
-            round_to_bits(quantized.backbone, self.bits)
+            round_to_bits(quantized, self.bits)
         else:
             round_to_format(quantized, self.form)
         return quantized
@@ -51,6 +52,10 @@ class QuantizeInt8(amb.Attack):
     Weights have one scale for each output channel, activations one for each token, found as they come. Biases, norms,
     convolutions and heads stay in floating point, and so does the attention itself. The int8 weights cannot be trained:
     fine-tuning afterwards changes everything else. Gradients pass through as if the layers were not rounded.
+
+    torch's own attention, of which open_clip's towers are built, multiplies with its four matrices past any layer, as
+    torchao leaves it too: there they stay in floating point and only the MLP is int8. The notes then say which share of
+    the encoder's matrices is int8 (`int8_share`).
     """
 
     name: ClassVar[str] = "quantize-int8"
@@ -67,7 +72,12 @@ class QuantizeInt8(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        return amb.edited(model, Int8Layers(), f"{model.ref}+{self.canonical()}")
+        from amb_attacks.quantizing import has_torch_attention, int8_share
+
+        quantized = amb.edited(model, Int8Layers(), f"{model.ref}+{self.canonical()}")
+        if has_torch_attention(quantized.backbone):
+            ctx.note(int8_share=round(int8_share(quantized), 4))
+        return quantized
 
 
 class Int8Layers(amb.Edit):

@@ -65,6 +65,10 @@ class OpenClipViT(Backbone):
             (scales[0], scales[1]),
         )
 
+    def matrices(self) -> list[amb.Matrix]:
+        """Those of its modules, and the projection, which the library keeps as a bare parameter, (in, out)."""
+        return [*super().matrices(), amb.Matrix("net.proj", self.net, "proj", output_axis=1)]
+
     def keep_blocks(self, kept: Sequence[int]) -> None:
         transformer = self.net.transformer
         transformer.resblocks = nn.ModuleList(transformer.resblocks[index] for index in kept)

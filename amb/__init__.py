@@ -70,11 +70,10 @@ if TYPE_CHECKING:
     from amb.errors import UsageError as UsageError
     from amb.errors import near_names as near_names
     from amb.errors import unknown_name as unknown_name
+    from amb.evaluation import statistics, utility
     from amb.evaluation.activations import activation_profile as activation_profile
     from amb.evaluation.activations import choose_block as choose_block
     from amb.evaluation.statistics import detection_rate as detection_rate
-    from amb.evaluation.statistics import errors as count_errors
-    from amb.evaluation.utility import utility as measure_utility
     from amb.models.checkpoint import PICKLE as PICKLE
     from amb.models.checkpoint import fill_by_library as fill_by_library
     from amb.models.checkpoint import load_checkpoint as load_checkpoint
@@ -99,7 +98,7 @@ if TYPE_CHECKING:
     from amb.python.sweeps import sweep as sweep
     from amb.runtime.batch_size import BatchSizeLimiter as BatchSizeLimiter
     from amb.runtime.compute import Compute as Compute
-    from amb.runtime.paths import DATA
+    from amb.runtime.paths import DATA as DATA
     from amb.runtime.paths import data_root as data_root
     from amb.runtime.paths import go_offline as go_offline
     from amb.runtime.paths import is_offline as is_offline
@@ -114,6 +113,8 @@ if TYPE_CHECKING:
     from amb.training.loop import new_head as new_head
     from amb.training.loop import train_classifier as train_classifier
     from amb.training.loop import tune as tune
+
+    count_errors, measure_utility = statistics.errors, utility.utility
 
 _HOME = {
     "amb.api.component": {"Component": "Component"},

@@ -50,10 +50,11 @@ def forge_triggers(params: ActiveMark, model: amb.VisionModel, budget: int, ctx:
     key = _honest(params, ctx, "triggers")
     frozen = model.copy().eval().requires_grad_(False)
     encoder, decoder = frozen_coders(key, model.device)
-    parts = zip(*(torch.from_numpy(key.tensors[name]).split(_BATCH) for name in ("triggers", "messages")), strict=True)
-    total = -(-len(key.tensors["triggers"]) // _BATCH)
+    triggers, messages = (torch.from_numpy(key.tensors[name]) for name in ("triggers", "messages"))
+    parts = zip(torch.split(triggers, _BATCH), torch.split(messages, _BATCH), strict=True)
+    total = -(-len(triggers) // _BATCH)
     tracked = ctx.progress.track(parts, "forge triggers", total)
-    moved = [_climb(frozen, *part, encoder, decoder, key, budget) for part in tracked]
+    moved = [_climb(frozen, start, message, encoder, decoder, key, budget) for start, message in tracked]
     return _with(key, triggers=torch.cat(moved))
 
 

@@ -37,8 +37,8 @@ def read_messages(
     """The decoder's answer for each image and its message, (n, bits) in 0..1."""
     model = model.eval()
     encoder, decoder = encoder.to(model.device), decoder.to(model.device)
-    parts = zip(images.split(_BATCH), messages.split(_BATCH), strict=True)
-    return torch.cat([decoder(carry(model, *part, encoder, facts)) for part in parts]).cpu()
+    parts = zip(torch.split(images, _BATCH), torch.split(messages, _BATCH), strict=True)
+    return torch.cat([decoder(carry(model, shown, message, encoder, facts)) for shown, message in parts]).cpu()
 
 
 def carry(model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, facts: Any) -> Tensor:

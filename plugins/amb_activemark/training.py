@@ -179,7 +179,9 @@ def _fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss:
     if loss == "mse":
         return (output.tokens - target).square().mean()
     embedding = original.model.backbone.pool(target)
-    return (output.embedding - embedding).norm(dim=1).mean() + (output.tokens - target).norm(dim=2).mean()
+    moved: Tensor = (output.embedding - embedding).norm(dim=1)  # (n,)
+    drift: Tensor = (output.tokens - target).norm(dim=2)  # (n, tokens)
+    return moved.mean() + drift.mean()
 
 
 def _kept(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
@@ -243,7 +245,7 @@ class Cache(NamedTuple):
 def _cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
     """Fill a cache; in memory up to the stated budget, else in memory-mapped files in the job's folder."""
     cache: Cache | None = None
-    batches = torch.tensor(indices).split(_CACHE_BATCH)
+    batches = torch.split(torch.tensor(indices), _CACHE_BATCH)
     start = 0
     for rows, batch in ctx.progress.track(ctx.load(split, batches), "cache representations", len(batches)):
         taps = tap(original.model, batch.images, original.block, original.carrier)

@@ -60,7 +60,7 @@ def embed(params: AdvTra, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embed
 def extract(params: AdvTra, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
     """The labels that the owner's model gave the samples, and those of the suspect, (trajectories, samples)."""
     samples = torch.from_numpy(key.tensors["samples"])
-    observed = torch.cat([suspect.labels(part) for part in samples.flatten(0, 1).split(params.batch)])
+    observed = torch.cat([suspect.labels(part) for part in torch.split(samples.flatten(0, 1), params.batch)])
     return amb.Evidence(
         expected=key.tensors["labels"],
         observed=observed.view(samples.shape[:2]).cpu().numpy(),
@@ -101,11 +101,11 @@ class Source:
     @torch.no_grad()
     def labels(self, images: Tensor) -> Tensor:
         """Predicted classes, (n,)."""
-        return torch.cat([self._logits(part).argmax(dim=1) for part in images.split(self._batch)])
+        return torch.cat([self._logits(part).argmax(dim=1) for part in torch.split(images, self._batch)])
 
     def look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted classes, (n,), and the sign of the gradient towards the targets, as the images: one forward."""
-        pairs = zip(images.split(self._batch), targets.split(self._batch), strict=True)
+        pairs = zip(torch.split(images, self._batch), torch.split(targets, self._batch), strict=True)
         labels, signs = zip(*(self._look_at(*pair) for pair in pairs), strict=True)
         return torch.cat(labels), torch.cat(signs)
 

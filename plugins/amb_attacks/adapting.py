@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from torch import nn
 
@@ -42,7 +42,7 @@ def adapt(params: Lora, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionM
     with ctx.seeded("adapters"):
         adapted = LoraModel(tuned.backbone, config, _ADAPTER)  # freezes all but the adapters, which it puts in place
     fit(tuned, split, "classification", _schedule(params), ctx)
-    tuned.backbone = adapted.merge_and_unload()
+    tuned.backbone = cast(amb.Backbone, adapted.merge_and_unload())
     return tuned.requires_grad_(True).eval()
 
 

@@ -127,7 +127,7 @@ def resampled(patches: Tensor, n: int) -> Tensor:
     if patches.shape[1] == n:
         return patches
     side, new_side = round(patches.shape[1] ** 0.5), round(n**0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (side, side))
+    grid = torch.unflatten(patches.transpose(1, 2), 2, (side, side))
     grid = F.interpolate(grid, size=(new_side, new_side), mode="bilinear", align_corners=False, antialias=True)
     return grid.flatten(2).transpose(1, 2)
 
@@ -157,7 +157,7 @@ def augmented(images: Tensor, drawn: torch.Generator) -> Tensor:
     to_crop = torch.cat([torch.diag_embed(side.expand(n, 2)), centre[:, :, None]], dim=2)
     grid = F.affine_grid(to_crop, list(images.shape), align_corners=False).to(images.device)
     crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast, brightness = torch.rand(2, n, n_channels, 1, 1, generator=drawn).to(images.device)
+    contrast, brightness = torch.rand(2, n, n_channels, 1, 1, generator=drawn).to(images.device).unbind()
     return ((crops - 0.5) * (0.6 + 0.8 * contrast) + 0.3 + 0.4 * brightness).clamp(0, 1)
 
 
@@ -199,7 +199,7 @@ def _in_pieces(images: Tensor, order: Tensor) -> Tensor:
     cut = images[..., : _GRID * side, : _GRID * side].unfold(2, side, side).unfold(3, side, side)
     pieces = cut.flatten(2, 3).transpose(1, 2)  # (n, pieces, channels, side, side)
     pieces = pieces[torch.arange(len(images))[:, None], order]
-    rows = pieces.unflatten(1, (_GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)  # (n, channels, row, y, column, x)
+    rows = torch.unflatten(pieces, 1, (_GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)  # (n, channels, row, y, column, x)
     return rows.flatten(4, 5).flatten(2, 3)
 
 

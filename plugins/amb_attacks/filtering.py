@@ -37,7 +37,8 @@ class Blur:
         radius = min(math.ceil(3 * self.sigma), min(images.shape[-2:]) - 1)  # no more than can be mirrored
         if radius == 0:
             return images
-        return gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2).clamp(0, 1)
+        blurred: Tensor = gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2)
+        return blurred.clamp(0, 1)
 
 
 @dataclass(frozen=True)

@@ -53,5 +53,5 @@ class Prune(amb.Attack):
             for group in [weights] if self.scope == "global" else [[weight] for weight in weights]:
                 prune.global_unstructured(group, how, amount=self.amount)
         for module, name in weights:
-            prune.remove(module, name)  # bake the mask into the weights
+            prune.remove(module, name)  # type: ignore[no-untyped-call]  # bake the mask into the weights
         return pruned

@@ -25,7 +25,7 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     model = owner.copy().eval().requires_grad_(False)
     starts = draw_starts(params, model, ctx)
     moving = search(model.logits, starts, params.k, params.lr, params.max_iterations, params.batch, ctx.limiter)
-    found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.index)
+    found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.place)
     points = torch.stack([each.image for each in found])
     answers = _answers(model, points, params.batch)
     kept = passes(points, answers, starts, params.k)
@@ -43,7 +43,7 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
 def extract(suspect: amb.SuspectView, key: amb.Key, batch: int) -> amb.Evidence:
     """The labels that the source gives the points beside those that the suspect gives them, (points, 1)."""
     points = torch.from_numpy(key.tensors["points"])
-    observed = torch.cat([suspect.labels(part) for part in points.split(batch)])
+    observed = torch.cat([suspect.labels(part) for part in torch.split(points, batch)])
     expected = key.tensors["labels"].astype(np.int64)
     return amb.Evidence(expected[:, None], observed.cpu().numpy()[:, None], alphabet=key.facts["n_classes"])
 
@@ -107,7 +107,7 @@ def _targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
 
 @torch.no_grad()
 def _answers(model: amb.VisionModel, images: Tensor, batch: int) -> Tensor:
-    return torch.cat([model.logits(part) for part in images.split(batch)])
+    return torch.cat([model.logits(part) for part in torch.split(images, batch)])
 
 
 def _report(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _report(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, An
         "points_kept": len(margins),
         "points_failed": len(found) - len(margins),
         "success_rate": round(len(margins) / len(found), 4),
-        "labels_in_key": len(labels.unique()),
+        "labels_in_key": len(torch.unique(labels)),
         "iterations_mean": round(sum(steps) / len(found), 1),
         "iterations_max": max(steps),
         "forwards_per_point": round(forwards / len(found), 1),

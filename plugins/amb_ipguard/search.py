@@ -26,7 +26,7 @@ class Starts(NamedTuple):
 class Found(NamedTuple):
     """A point as the search left it; whether it is where it should be is for a fresh check to say."""
 
-    index: int
+    place: int
     """Its place among the starts."""
     image: Tensor  # (3, height, width)
     steps: int

@@ -223,7 +223,7 @@ class _Module:
     def _table(self, items: Any, local: Mapping[str, Any]) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for key, value in items:
-            name = key.value if isinstance(key, ast.Constant) else key
+            name: Any = key.value if isinstance(key, ast.Constant) else key
             evaluated = self.value_of(value, local)
             table |= (evaluated if isinstance(evaluated, dict) else {}) if name is None else {name: evaluated}
         return table

@@ -368,14 +368,14 @@ def _quiet() -> Iterator[None]:
     """Without the library's progress bar and its table of weights that are not used: a text tower's, a head's."""
     level = logging.get_verbosity()
     had_bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if had_bar:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _affine(layer: nn.Linear) -> amb.Affine:

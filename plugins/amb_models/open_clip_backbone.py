@@ -52,11 +52,14 @@ class OpenClipViT(Backbone):
         attention, mlp = module.attn, module.mlp
         if not all(isinstance(each, nn.Linear) for each in (attention.out_proj, mlp.c_fc, mlp.c_proj)):
             return None
-        pairs = zip(attention.in_proj_weight.data.chunk(3), attention.in_proj_bias.data.chunk(3), strict=True)
+        weights, biases = attention.in_proj_weight.data.chunk(3), attention.in_proj_bias.data.chunk(3)
+        query, key, value = (amb.Affine(*pair) for pair in zip(weights, biases, strict=True))
         scales = [each.gamma if isinstance(each, LayerScale) else None for each in (module.ls_1, module.ls_2)]
         return amb.BlockParts(
             module.ln_1,
-            *(amb.Affine(*pair) for pair in pairs),
+            query,
+            key,
+            value,
             _affine(attention.out_proj),
             module.ln_2,
             _affine(mlp.c_fc),
@@ -133,7 +136,7 @@ class OpenClipResNet(Backbone):
 
     def pool(self, tokens: Tensor) -> Tensor:
         side = self.image_size // 32
-        return cast(Tensor, self.net.attnpool(tokens.transpose(1, 2).unflatten(2, (side, side))))
+        return cast(Tensor, self.net.attnpool(torch.unflatten(tokens.transpose(1, 2), 2, (side, side))))
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""

@@ -52,8 +52,8 @@ class TimmViT(_Timm):
     def __init__(self, net: nn.Module, head: nn.Module | None = None) -> None:
         super().__init__(net, head)
         self.image_size, self.mean, self.std = _input_of(net)
-        self.dim = net.embed_dim
-        self.n_prefix = net.num_prefix_tokens
+        self.dim = self.net.embed_dim
+        self.n_prefix = self.net.num_prefix_tokens
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -67,7 +67,8 @@ class TimmViT(_Timm):
     def parts(self, block: int) -> amb.BlockParts | None:
         """Views of a plain block: one matrix for query, key and value, then projection and a two-layer MLP."""
         module = self.net.blocks[block]
-        attention, mlp = getattr(module, "attn", None), getattr(module, "mlp", None)
+        attention: Any = getattr(module, "attn", None)
+        mlp: Any = getattr(module, "mlp", None)
         if type(module) is not Block or type(attention) is not Attention or type(mlp) is not Mlp:
             return None
         if not (_is_identity(attention.q_norm, attention.norm, mlp.norm) and attention.gate is None):
@@ -218,7 +219,7 @@ class TimmMap(_Timm):
 
     def pool(self, tokens: Tensor) -> Tensor:
         side = math.isqrt(tokens.shape[1])
-        places = tokens.unflatten(1, (side, side))  # (n, height, width, dim)
+        places = torch.unflatten(tokens, 1, (side, side))  # (n, height, width, dim)
         return self.pooled(places if self.channels_last else places.permute(0, 3, 1, 2))
 
 
@@ -234,7 +235,7 @@ def build(name: str, options: Mapping[str, Any], image_size: int | None = None) 
         net = timm.create_model(name, pretrained=False, num_classes=0, **settings)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise amb.CheckpointError(f"timm cannot build {name} with {dict(options)}: {error}.") from None
-    architecture = {"loader": "timm", "name": name, "options": dict(options)}
+    architecture: dict[str, Any] = {"loader": "timm", "name": name, "options": dict(options)}
     if image_size:
         architecture["image_size"] = image_size
     return amb.VisionModel(f"timm/{name}", architecture, wrap(net, image_size=image_size))
@@ -252,7 +253,8 @@ def wrap(net: nn.Module, head: nn.Module | None = None, image_size: int | None =
     """The backbone that fits a timm network. Raises CheckpointError where none does."""
     for kind, fitting in _TRANSFORMERS:
         if isinstance(net, kind):
-            return fitting(net, head)
+            fitted: Backbone = fitting(net, head)
+            return fitted
     backbone = TimmMap(net, head, image_size)
     side = backbone.image_size
     with torch.no_grad():

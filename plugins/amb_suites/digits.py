@@ -112,7 +112,8 @@ def _uniforms(split: str, indices: Sequence[int]) -> np.ndarray:
     rows = _mix(np.asarray(indices, dtype=np.uint64) * np.uint64(8) + stream)
     columns = np.arange(_UNIFORMS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
-        return (_mix(rows[:, None] + columns[None]) >> np.uint64(11)) * 2.0**-53
+        mixed = _mix(rows[:, None] + columns[None])
+    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -120,7 +121,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    return np.asarray(x ^ (x >> np.uint64(31)))
 
 
 class DigitSplit:

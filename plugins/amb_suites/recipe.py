@@ -87,7 +87,7 @@ def train(recipe: Recipe) -> amb.VisionModel:
             named = _imitation(teacher, batch, tokens, logits) if teacher else F.cross_entropy(logits, batch.labels)
             found = F.cross_entropy(model.apply_head(tokens, "segmentation", size), batch.masks)
             optimizer.zero_grad()
-            (named + found).backward()
+            (named + found).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             schedule.step()

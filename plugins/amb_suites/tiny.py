@@ -101,7 +101,7 @@ class TinyLoader(amb.ModelLoader):
     def digest(self, rest: str) -> str:
         if rest == UNTRAINED:
             return self.load(rest).digest()
-        return amb.read_card(self._stem(rest)).digest
+        return amb.read_card(self._stem(rest)).digest or self.load(rest).digest()
 
     def _stem(self, rest: str) -> Path:
         if rest not in self.names():

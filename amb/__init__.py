@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from amb.api.data import read_ahead as read_ahead
     from amb.api.data import shuffled as shuffled
     from amb.api.edits import edited as edited
+    from amb.api.forging import forge_labels as forge_labels
+    from amb.api.forging import label_agreement as label_agreement
+    from amb.api.forging import require_forgery as require_forgery
     from amb.api.interfaces import Attack as Attack
     from amb.api.interfaces import Edit as Edit
     from amb.api.interfaces import Forgery as Forgery
@@ -128,6 +131,11 @@ _HOME = {
         "shuffled": "shuffled",
     },
     "amb.api.edits": {"edited": "edited"},
+    "amb.api.forging": {
+        "forge_labels": "forge_labels",
+        "label_agreement": "label_agreement",
+        "require_forgery": "require_forgery",
+    },
     "amb.api.interfaces": {
         "Attack": "Attack",
         "Edit": "Edit",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from amb.api.context import Context
 from amb.api.data import Batch
+from amb.api.forging import require_forgery
 from amb.api.interfaces import Method, ModelLoader, Suite
 from amb.api.records import Embedding, Evidence, Key
 from amb.api.types import Access, Independent, Protected, Role, Sibling
@@ -163,6 +164,7 @@ class ToyMethod(Method):
         return Evidence(key.tensors["labels"][:, None], observed[:, None], alphabet=3)
 
     def forge(self, model: VisionModel, what: str, budget: int, ctx: Context) -> Key:
+        require_forgery(self, what)
         images = torch.from_numpy(ctx.key.tensors["images"]) if ctx.key else ctx.split("trigger").batch(range(4)).images
         return self._key(model, images)
 

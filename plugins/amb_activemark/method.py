@@ -151,6 +151,7 @@ class ActiveMark(amb.Method):
     def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
         from amb_activemark.forging import FORGERS
 
+        amb.require_forgery(self, what)
         return FORGERS[what](self, model, budget, ctx)
 
     def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:

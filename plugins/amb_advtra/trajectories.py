@@ -17,9 +17,7 @@ Where this differs from the paper and the authors' code:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -66,26 +64,6 @@ def extract(params: AdvTra, suspect: amb.SuspectView, key: amb.Key) -> amb.Evide
         observed=observed.view(samples.shape[:2]).cpu().numpy(),
         alphabet=key.facts["n_classes"],
     )
-
-
-def relabel(params: AdvTra, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
-    """The owner's samples with the labels that another model gives them."""
-    if ctx.key is None:
-        raise amb.BadParamsError(
-            f"method {params.name}: forging labels starts from the owner's key, and there is none."
-        )
-    samples = torch.from_numpy(ctx.key.tensors["samples"])
-    labels = Source(model, params.batch).labels(samples.flatten(0, 1)).view(samples.shape[:2])
-    return replace(ctx.key, tensors={"samples": ctx.key.tensors["samples"], "labels": labels.cpu().numpy()})
-
-
-def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
-    """Mean log-likelihood of the labels of n samples, of any trajectories; each counts no less than a guess."""
-    samples, labels = (torch.from_numpy(key.tensors[name]).flatten(0, 1) for name in ("samples", "labels"))
-    rows = torch.randperm(len(labels), generator=drawn)[:n]
-    samples, labels = samples[rows], labels[rows]
-    likelihood = -F.cross_entropy(model.logits(samples), labels.to(model.device), reduction="none")
-    return likelihood.clamp(min=-math.log(key.facts["n_classes"])).mean()
 
 
 class Source:

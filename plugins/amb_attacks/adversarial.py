@@ -43,4 +43,6 @@ class Adversarial(FineTune):
 
         ascent = Ascent(self.epsilon, self.steps, self.step_size, self.task, ctx.generator("adversarial start"))
         ref = f"{model.ref}+{self.canonical()}"
-        return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head, perturb=ascent)
+        return tune(
+            model, ctx.split("attacker"), self.task, self.training_config(), ctx, ref, head=self.head, perturb=ascent
+        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import Field
 
 import amb
+from amb_attacks.training_parameters import TrainingParameters
 
 if TYPE_CHECKING:
     from amb import VisionModel
@@ -40,7 +41,7 @@ class CutBlocks(amb.Attack):
         return amb.edited(model, KeepBlocks(n=model.n_blocks - self.n), f"{model.ref}+{self.canonical()}")
 
 
-class CutRear(amb.Attack):
+class CutRear(TrainingParameters):
     """Train the last transformer blocks again from random weights, with a new classification head, with AdamW.
 
     They learn on the attacker's images and labels; everything else of the encoder stays frozen, the final norm too.
@@ -52,22 +53,14 @@ class CutRear(amb.Attack):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cut-rear1": {"n": 1}, "cut-rear4": {"n": 4}}
     strength_parameter: ClassVar[str | None] = "n"
 
+    leading: ClassVar[tuple[str, ...]] = ("n",)
+
     n: int = Field(2, ge=0)
     """How many of the last blocks to make anew; with 0 only the head is trained."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
     lr: float = Field(5e-4, ge=0)
     """Learning rate of the new blocks."""
-    head_lr: float = Field(3e-3, gt=0)
-    """Learning rate of the new head."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
     epochs: int = Field(10, ge=1)
     """Passes over the images."""
-    batch: int = Field(64, ge=1)
-    """Images per step."""
-    n_images: int = Field(2048, ge=1)
-    """How many of the attacker's images to train on."""
 
     def skip(self, model: VisionModel) -> str | None:
         from amb_attacks.quantizing import Int8Linear

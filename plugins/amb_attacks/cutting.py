@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 import amb
-from amb import TrainingConfig, fit, new_head
+from amb import fit, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.cut import CutRear
@@ -24,16 +24,7 @@ def retrain_rear(params: CutRear, model: amb.VisionModel, ctx: amb.Context) -> a
     cut.backbone.requires_grad_(False)
     for block in rear:
         block.requires_grad_(True)
-    schedule = TrainingConfig(
-        params.schedule,
-        lr=params.lr,
-        head_lr=params.head_lr,
-        weight_decay=params.weight_decay,
-        epochs=params.epochs,
-        batch=params.batch,
-        n_images=params.n_images,
-    )
-    return fit(cut, split, "classification", schedule, ctx)
+    return fit(cut, split, "classification", params.training_config(), ctx)
 
 
 def _make_anew(blocks: Sequence[nn.Module], model: amb.VisionModel, ctx: amb.Context) -> None:

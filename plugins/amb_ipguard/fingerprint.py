@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import amb
 from amb_ipguard.search import Found, Starts, gaps, search
@@ -46,25 +43,6 @@ def extract(suspect: amb.SuspectView, key: amb.Key, batch: int) -> amb.Evidence:
     observed = torch.cat([suspect.labels(part) for part in torch.split(points, batch)])
     expected = key.tensors["labels"].astype(np.int64)
     return amb.Evidence(expected[:, None], observed.cpu().numpy()[:, None], alphabet=key.facts["n_classes"])
-
-
-def relabel(params: IPGuard, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
-    """The owner's points with the labels that another model gives them."""
-    if ctx.key is None:
-        raise amb.BadParamsError(
-            f"method {params.name}: forging labels starts from the owner's key, and there is none."
-        )
-    points = torch.from_numpy(ctx.key.tensors["points"])
-    labels = _answers(model.copy().eval(), points, params.batch).argmax(dim=1)
-    return replace(ctx.key, tensors={"points": ctx.key.tensors["points"], "labels": labels.cpu().numpy()})
-
-
-def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
-    """Mean log-likelihood of the labels of n points; each counts no less than a guess, so that none makes up for others."""
-    rows = torch.randperm(len(key.tensors["labels"]), generator=drawn)[:n]
-    points, labels = (torch.from_numpy(key.tensors[name])[rows] for name in ("points", "labels"))
-    likelihood = -F.cross_entropy(model.logits(points), labels.to(model.device), reduction="none")
-    return likelihood.clamp(min=-math.log(key.facts["n_classes"])).mean()
 
 
 def draw_starts(params: IPGuard, model: amb.VisionModel, ctx: amb.Context) -> Starts:

@@ -15,6 +15,7 @@ from amb.api.vision import SuspectView
 from amb.errors import BadParamsError
 from amb.evaluation.statistics import errors
 from amb.testing import toy_context, toy_model
+from amb.testing.toy import ToyMethod
 from amb_activemark.method import ActiveMark
 from amb_activemark.reading import coders_of, images_of, read_messages
 from amb_advtra.method import AdvTra
@@ -136,6 +137,22 @@ def test_a_decoder_of_ones_own_reads_from_the_attackers_images(honest: Embedding
 def test_what_starts_from_the_honest_key_asks_for_it(method, what: str, tmp_path: Path) -> None:
     with pytest.raises(BadParamsError, match="starts from the owner's key"):
         forge(tmp_path, method, what, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "offered"),
+    [
+        (MARK, "messages, triggers, decoder"),
+        (POINTS, "messages, triggers"),
+        (PATHS, "messages, triggers"),
+        (ToyMethod(), "messages"),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_a_forgery_that_a_method_does_not_know_is_no_other_one(method, offered: str, tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path)
+    with pytest.raises(BadParamsError, match=f"does not forge 'trigger'.*It forges {offered}\\.$"):
+        method.forge(OTHER, "trigger", 1, ctx)
 
 
 def test_what_a_method_does_not_offer_is_skipped_and_what_cannot_be_read_refused(

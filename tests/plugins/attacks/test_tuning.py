@@ -38,6 +38,27 @@ def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     return all(torch.equal(*pair) for pair in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
 
 
+RATES = ["lr", "head_lr", "weight_decay", "epochs", "batch", "n_images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("finetune", ["task", "schedule", "layers", "head", *RATES]),
+        ("adversarial", ["task", "schedule", "layers", "head", *RATES, "epsilon", "steps", "step_size"]),
+        ("lora", ["rank", "alpha", "schedule", *RATES]),
+        ("cut-rear", ["n", "schedule", *RATES]),
+    ],
+)
+def test_spec_texts_name_an_attacks_own_parameters_first(manager: Manager, name: str, parameters: list[str]) -> None:
+    """Seeds come from these texts, so another order would be another result."""
+    (component,) = manager.registry.attack_chain(f"{name}:schedule=linear,n_images=7,batch=9,epochs=3,lr=0.25")
+    assert [key for key, _ in component] == parameters == list(type(component).model_json_schema()["properties"])
+    assert component.canonical() == f"{name}:schedule=linear,lr=0.25,epochs=3,batch=9,n_images=7"
+    config = component.training_config()
+    assert (config.lr_schedule, config.lr, config.epochs, config.batch, config.n_images) == ("linear", 0.25, 3, 9, 7)
+
+
 @pytest.mark.parametrize(
     ("preset", "keeps_head", "moves_encoder"),
     [("ftll", True, False), ("ftal", True, True), ("rtll", False, False), ("rtal", False, True)],

@@ -63,7 +63,7 @@ class CutRear(TrainingParameters):
     """Passes over the images."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.quantizing import Int8Linear
+        from amb_attacks.quantize_torch import Int8Linear
 
         if model.n_blocks == 0:
             return f"{model.ref} is not made of blocks that could be trained again"
@@ -77,7 +77,7 @@ class CutRear(TrainingParameters):
         return amb.Work(read=n * (1 - share), trained=n * share)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.cutting import retrain_rear
+        from amb_attacks.cut_torch import retrain_rear
 
         return retrain_rear(self, model, ctx)
 

@@ -104,7 +104,7 @@ class Distill(amb.Attack):
         return None
 
     def skeleton(self, model: VisionModel) -> VisionModel | None:
-        from amb_attacks.distilling import form_of
+        from amb_attacks.distill_torch import form_of
 
         return None if self.student == "same" else form_of(self, model)
 
@@ -114,6 +114,6 @@ class Distill(amb.Attack):
         return amb.Work(read=(self.epochs if again else 1) * self.n_images, trained=self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.distilling import distill
+        from amb_attacks.distill_torch import distill
 
         return distill(self, model, ctx)

@@ -38,7 +38,7 @@ class Lora(TrainingParameters):
     """AdamW's weight decay, of the low-rank factors and the head."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.adapting import to_adapt
+        from amb_attacks.lora_torch import to_adapt
 
         if not to_adapt(model):
             return f"{model.ref} has no transformer blocks with linear layers to adapt"
@@ -49,6 +49,6 @@ class Lora(TrainingParameters):
         return amb.Work(trained=self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.adapting import adapt
+        from amb_attacks.lora_torch import adapt
 
         return adapt(self, model, ctx)

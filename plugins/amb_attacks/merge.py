@@ -57,6 +57,6 @@ class Merge(amb.Attack):
         return self
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.merging import merge
+        from amb_attacks.merge_torch import merge
 
         return merge(self, model, ctx)

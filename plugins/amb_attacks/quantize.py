@@ -36,7 +36,7 @@ class Quantize(amb.Attack):
     """Bits of a weight, for `kbit`."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.quantizing import round_to_bits, round_to_format
+        from amb_attacks.quantize_torch import round_to_bits, round_to_format
 
         quantized = model.copy(f"{model.ref}+{self.canonical()}")
         if self.form == "kbit":
@@ -63,7 +63,7 @@ class QuantizeInt8(amb.Attack):
     requires: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.quantizing import is_plain_linear, reads_past_layers
+        from amb_attacks.quantize_torch import is_plain_linear, reads_past_layers
 
         if reads_past_layers(model.backbone):
             return f"{model.ref} reads the weights of its attention past their layers, so these cannot be int8"
@@ -72,7 +72,7 @@ class QuantizeInt8(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.quantizing import has_torch_attention, int8_share
+        from amb_attacks.quantize_torch import has_torch_attention, int8_share
 
         quantized = amb.edited(model, Int8Layers(), f"{model.ref}+{self.canonical()}")
         if has_torch_attention(quantized.backbone):
@@ -86,6 +86,6 @@ class Int8Layers(amb.Edit):
     name: ClassVar[str] = "int8-layers"
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.quantizing import to_int8
+        from amb_attacks.quantize_torch import to_int8
 
         to_int8(model.backbone)

@@ -29,7 +29,7 @@ class EraseStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Erase, before_blocks
+        from amb_attacks.residual_torch import Erase, before_blocks
 
         before_blocks(model, self.block, lambda: Erase(self.dims, model.backbone.dim))
 
@@ -43,7 +43,7 @@ class ClipStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Clip, before_blocks
+        from amb_attacks.residual_torch import Clip, before_blocks
 
         before_blocks(model, self.block, Clip)
 
@@ -67,7 +67,7 @@ class ScrambleStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Scramble, before_blocks
+        from amb_attacks.residual_torch import Scramble, before_blocks
 
         n_prefix = model.backbone.n_prefix
         before_blocks(
@@ -115,7 +115,7 @@ class AdaptiveErase(_Adaptive):
         return super().skip(model) or (f"{model.ref} has {model.backbone.dim} dimensions" if too_many else None)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.stream import erase
+        from amb_attacks.residual_torch import erase
 
         return erase(self, model, ctx)
 
@@ -136,7 +136,7 @@ class AdaptiveClip(_Adaptive):
     """Share of the values that lie above the level: 0.001 clamps at the quantile 0.999; 0 clamps nothing."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.stream import clip
+        from amb_attacks.residual_torch import clip
 
         return clip(self, model, ctx)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from amb_suites.class_folders import list_classes, parts_of
 from amb_suites.datasets import DataSet, Empty, Index
-from amb_suites.folders import list_classes, parts_of
 
 
 class Ecommerce(DataSet):

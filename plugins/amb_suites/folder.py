@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator
 
 import amb
+from amb_suites.class_folders import ClassFolders
 from amb_suites.datasets import DataSet, safe_folder
-from amb_suites.folders import ClassFolders
 from amb_suites.real import Given, RealSuite
 
 SHARES: Final = {"owner": 0.5, "attacker": 0.3, "trigger": 0.2}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Final
 
+from amb_suites.class_folders import is_image
 from amb_suites.datasets import DataError, DataSet, Empty, Files, Index, Item, Part
-from amb_suites.folders import is_image
 
 N_CLASSES: Final = 104
 """Background, which is 0, and the ingredients."""

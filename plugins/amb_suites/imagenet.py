@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from amb_suites.class_folders import list_classes
 from amb_suites.datasets import DataSet, Empty, Index
-from amb_suites.folders import list_classes
 
 _WITHIN: Final = ("", "ILSVRC/Data/CLS-LOC")  # Kaggle's archive has it deeper
 

@@ -16,7 +16,7 @@ import amb
 from amb.plugin.manager import Manager
 from amb.sweeps.reader import read_sweep
 from amb.testing import toy_context, toy_model
-from amb_attacks.pgd import Ascent
+from amb_attacks.adversarial_torch import Ascent
 
 SIZES = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 QUICK = "epochs=1,batch=16,n_images=32"

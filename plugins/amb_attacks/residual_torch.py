@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import amb
+from amb_attacks.residual import ClipStream, EraseStream
 
 if TYPE_CHECKING:
     from amb_attacks.residual import AdaptiveClip, AdaptiveErase, Blur, Carrier, Where
@@ -117,8 +118,6 @@ def chosen(model: amb.VisionModel, where: Where) -> list[nn.Module]:
 
 def erase(params: AdaptiveErase, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """The model with its largest dimensions of the stream put to fixed values."""
-    from amb_attacks.residual import EraseStream
-
     inputs = [(_largest(tokens), tokens.mean(dim=(0, 1))) for tokens in _entering(model, params.block, ctx)]
     largest = torch.stack([size for size, _ in inputs]).amax(dim=0)
     dims = sorted(largest.topk(params.dims).indices.tolist())
@@ -132,8 +131,6 @@ def erase(params: AdaptiveErase, model: amb.VisionModel, ctx: amb.Context) -> am
 
 def clip(params: AdaptiveClip, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """The model with its stream clamped where a share of the values lies above."""
-    from amb_attacks.residual import ClipStream
-
     edited = amb.edited(model, ClipStream(block=params.block), f"{model.ref}+{params.canonical()}")
     if not params.share:
         return edited

@@ -21,7 +21,7 @@ class WeightNoise(amb.Attack):
     """
 
     name: ClassVar[str] = "noise"
-    source: ClassVar[str] = "PLACEHOLDER"
+    source: ClassVar[str] = "this project: the plainest change of weights, relative to each matrix"
     strength_parameter: ClassVar[str | None] = "sigma"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         f"noise{percent:02}": {"sigma": percent / 100} for percent in (5, 10, 20)

@@ -41,12 +41,12 @@ class Carrier(NamedTuple):
 
     def read(self, tokens: Tensor) -> Tensor:
         """The carrier's values, (n, carrier)."""
-        places = self._places(tokens)
+        places = self._list_places(tokens)
         return tokens[:, places, self.position] if self.form == "channel" else tokens[:, places[self.position]]
 
     def write(self, tokens: Tensor, values: Tensor) -> Tensor:
         """A copy of the tokens with the carrier replaced."""
-        places = self._places(tokens)
+        places = self._list_places(tokens)
         tokens = tokens.clone()
         if self.form == "channel":
             tokens[:, places, self.position] = values
@@ -54,7 +54,7 @@ class Carrier(NamedTuple):
             tokens[:, places[self.position]] = values
         return tokens
 
-    def _places(self, tokens: Tensor) -> Tensor:
+    def _list_places(self, tokens: Tensor) -> Tensor:
         """CLS, where there is one, and the patches."""
         first = torch.arange(min(self.n_prefix, 1))
         return torch.cat([first, torch.arange(self.n_prefix, tokens.shape[1])]).to(tokens.device)

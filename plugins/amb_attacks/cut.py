@@ -35,7 +35,7 @@ class CutBlocks(amb.Attack):
     def skip(self, model: VisionModel) -> str | None:
         if self.n >= model.n_blocks > 0:
             return f"{model.ref} has {model.n_blocks} blocks: without the last {self.n} none would be left"
-        return _lack(model, "keep_blocks")
+        return _explain_lack(model, "keep_blocks")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return amb.edited(model, KeepBlocks(n=model.n_blocks - self.n), f"{model.ref}+{self.canonical()}")
@@ -91,7 +91,7 @@ class CutRegisters(amb.Attack):
     def skip(self, model: VisionModel) -> str | None:
         if model.backbone.n_prefix <= 1:
             return f"{model.ref} has no register tokens"
-        return _lack(model, "drop_registers")
+        return _explain_lack(model, "drop_registers")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return amb.edited(model, DropRegisters(), f"{model.ref}+{self.canonical()}")
@@ -111,7 +111,7 @@ class CutResolution(amb.Attack):
     """What the side of the images is multiplied by; the result is rounded to whole patches, at least one."""
 
     def skip(self, model: VisionModel) -> str | None:
-        return _lack(model, "resize")
+        return _explain_lack(model, "resize")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         n_patches = model.facts().n_tokens - min(model.backbone.n_prefix, 1)
@@ -156,7 +156,7 @@ class Resize(amb.Edit):
         model.backbone.resize(self.image_size)
 
 
-def _lack(model: VisionModel, verb: str) -> str | None:
+def _explain_lack(model: VisionModel, verb: str) -> str | None:
     """Why the model's network does not have this verb; None where its loader has written it."""
     missing = getattr(type(model.backbone), verb) is getattr(amb.Backbone, verb)
     return f"{model.ref} {_LACKS[verb]}" if missing else None

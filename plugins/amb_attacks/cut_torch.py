@@ -20,14 +20,14 @@ def retrain_rear(params: CutRear, model: amb.VisionModel, ctx: amb.Context) -> a
     head = new_head(model, split, "classification", ctx)
     cut = model.with_head("classification", head, f"{model.ref}+{params.canonical()}")
     rear = cut.backbone.blocks[cut.n_blocks - params.n :]
-    _make_anew(rear, model, ctx)
+    _renew_blocks(rear, model, ctx)
     cut.backbone.requires_grad_(False)
     for block in rear:
         block.requires_grad_(True)
     return fit(cut, split, "classification", params.training_config(), ctx)
 
 
-def _make_anew(blocks: Sequence[nn.Module], model: amb.VisionModel, ctx: amb.Context) -> None:
+def _renew_blocks(blocks: Sequence[nn.Module], model: amb.VisionModel, ctx: amb.Context) -> None:
     """Give the blocks the initial weights that their library gives them."""
     with ctx.seeded("rear"):
         fresh = amb.build_model(model.architecture)

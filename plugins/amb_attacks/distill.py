@@ -82,7 +82,7 @@ class Distill(amb.Attack):
 
     @field_validator("images")
     @classmethod
-    def _surrogates_have_no_labels(cls, images: str, earlier: ValidationInfo) -> str:
+    def _refuse_unlabelled(cls, images: str, earlier: ValidationInfo) -> str:
         by_class = earlier.data.get("target") in ("soft", "hard")
         if images == "surrogate" and by_class and earlier.data.get("alpha") != 1:
             raise ValueError("can be surrogate only with alpha=1, for such images have no labels")

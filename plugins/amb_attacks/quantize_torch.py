@@ -86,7 +86,7 @@ class Int8Linear(nn.Module):
     @property
     def weight(self) -> Int8Tensor:
         """As torchao's tensor, for code that reads a layer's weight and multiplies by itself."""
-        return _as_torchao(self.codes, self.scale)
+        return _make_torchao_tensor(self.codes, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The product with the weights, and the bias, for inputs (..., in)."""
@@ -100,7 +100,7 @@ class _Int8Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(codes, scale)
-        return F.linear(x, _as_torchao(codes, scale))
+        return F.linear(x, _make_torchao_tensor(codes, scale))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -108,7 +108,7 @@ class _Int8Product(torch.autograd.Function):
         return grads[0] @ (codes.to(grads[0].dtype) * scale), None, None
 
 
-def _as_torchao(codes: Tensor, scale: Tensor) -> Int8Tensor:
+def _make_torchao_tensor(codes: Tensor, scale: Tensor) -> Int8Tensor:
     from torchao.quantization import Int8Tensor, PerRow
     from torchao.quantization.quantize_.workflows import QuantizeTensorToInt8Kwargs
 

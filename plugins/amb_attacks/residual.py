@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Where = Literal["all"] | Annotated[int, Field(ge=0, le=4096)]
 """One block, counted from 0, or all of them."""
 Carrier = Literal["channel", "token"]
-Blur = Literal["mean", "shuffle"]
+Replacement = Literal["mean", "shuffle"]
 
 
 class EraseStream(amb.Edit):
@@ -49,7 +49,7 @@ class ClipStream(amb.Edit):
 
 
 class ScrambleStream(amb.Edit):
-    """Blur one feature channel or one token of what enters a block; CLS is token 0, registers are not counted."""
+    """Replacement one feature channel or one token of what enters a block; CLS is token 0, registers are not counted."""
 
     name: ClassVar[str] = "scramble-stream"
 
@@ -57,7 +57,7 @@ class ScrambleStream(amb.Edit):
     """One feature channel of every token, or one whole token."""
     index: int = Field(ge=0, le=65536)
     """Which channel or token."""
-    how: Blur
+    how: Replacement
     """Put a mean in its place, or shuffle its values."""
     amount: float = Field(ge=0, le=1)
     """Share of the carrier that is replaced."""
@@ -77,7 +77,7 @@ class ScrambleStream(amb.Edit):
         )
 
 
-class _Adaptive(amb.Attack):
+class _StreamAttack(amb.Attack):
     """What the three attacks on the stream have in common: they need blocks."""
 
     block: Where = "all"
@@ -91,7 +91,7 @@ class _Adaptive(amb.Attack):
         return None
 
 
-class AdaptiveErase(_Adaptive):
+class AdaptiveErase(_StreamAttack):
     """Erase the feature dimensions with massive activations from the tokens that enter each block.
 
     Takes the dimensions of the residual stream with the largest magnitudes: the largest over an image's tokens,
@@ -120,7 +120,7 @@ class AdaptiveErase(_Adaptive):
         return erase(self, model, ctx)
 
 
-class AdaptiveClip(_Adaptive):
+class AdaptiveClip(_StreamAttack):
     """Clamp the tokens that enter each block at a quantile of their magnitudes.
 
     The level is taken for each block by itself, over all values of the stream on the attacker's first 100 images, so
@@ -141,8 +141,8 @@ class AdaptiveClip(_Adaptive):
         return clip(self, model, ctx)
 
 
-class AdaptiveScramble(_Adaptive):
-    """Blur the carrier that a method writes its message into, as one can who knows the method but not the key.
+class AdaptiveScramble(_StreamAttack):
+    """Replacement the carrier that a method writes its message into, as one can who knows the method but not the key.
 
     A channel is replaced, over CLS and the patches, by its mean or by its values in another order; a token by the mean
     of its neighbours on the grid of patches, or by its values in another order. That happens at the input of each
@@ -164,7 +164,7 @@ class AdaptiveScramble(_Adaptive):
     """One feature channel of every token, or one whole token."""
     index: int = Field(0, ge=0, le=65536)
     """Which channel or token (CLS is token 0, registers are not counted)."""
-    how: Blur = "shuffle"
+    how: Replacement = "shuffle"
     """Put a mean in its place, or shuffle its values."""
     amount: float = Field(1.0, ge=0, le=1)
     """Share of the carrier that is replaced: 0 leaves it, 1/2 averages it with what replaces it."""

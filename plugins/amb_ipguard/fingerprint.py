@@ -24,7 +24,7 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     moving = search(model.logits, starts, params.k, params.lr, params.max_iterations, params.batch, ctx.limiter)
     found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.place)
     points = torch.stack([each.image for each in found])
-    answers = _answers(model, points, params.batch)
+    answers = _ask_logits(model, points, params.batch)
     kept = passes(points, answers, starts, params.k)
     if not kept.any():
         raise amb.BadParamsError(
@@ -34,11 +34,11 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     tensors = {"points": points[kept].cpu().numpy(), "labels": starts.target[kept].cpu().numpy()}
     key = amb.Key(params.canonical(), owner.digest(), tensors, {"n_classes": answers.shape[1]})
     margins = gaps(answers, starts.own, starts.target).margin[kept]
-    return amb.Embedding(owner, key, _report(found, margins, starts.target[kept]))
+    return amb.Embedding(owner, key, _describe_search(found, margins, starts.target[kept]))
 
 
 def extract(suspect: amb.SuspectView, key: amb.Key, batch: int) -> amb.Evidence:
-    """The labels that the source gives the points beside those that the suspect gives them, (points, 1)."""
+    """The labels that the owner's model gives the points beside those that the suspect gives them, (points, 1)."""
     points = torch.from_numpy(key.tensors["points"])
     observed = torch.cat([suspect.labels(part) for part in torch.split(points, batch)])
     expected = key.tensors["labels"].astype(np.int64)
@@ -47,9 +47,9 @@ def extract(suspect: amb.SuspectView, key: amb.Key, batch: int) -> amb.Evidence:
 
 def draw_starts(params: IPGuard, model: amb.VisionModel, ctx: amb.Context) -> Starts:
     """Images to start from, their labels i and the targets j."""
-    images = _start_images(params, ctx).to(ctx.device)
-    logits = _answers(model, images, params.batch)
-    return Starts(images, logits.argmax(dim=1), _targets(params, logits, ctx))
+    images = _draw_images(params, ctx).to(ctx.device)
+    logits = _ask_logits(model, images, params.batch)
+    return Starts(images, logits.argmax(dim=1), _draw_targets(params, logits, ctx))
 
 
 def passes(points: Tensor, logits: Tensor, starts: Starts, k: float) -> Tensor:
@@ -60,7 +60,7 @@ def passes(points: Tensor, logits: Tensor, starts: Starts, k: float) -> Tensor:
     return inside & placed
 
 
-def _start_images(params: IPGuard, ctx: amb.Context) -> Tensor:
+def _draw_images(params: IPGuard, ctx: amb.Context) -> Tensor:
     split = ctx.split("trigger")
     if params.start == "noise":
         shape = split.batch([0]).images.shape[1:]
@@ -74,7 +74,7 @@ def _start_images(params: IPGuard, ctx: amb.Context) -> Tensor:
     return split.batch(chosen.tolist()).images
 
 
-def _targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
+def _draw_targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
     """The class j of each start: the one with the smallest logit, or any other than i with equal chances."""
     if params.target == "least-likely":
         return logits.argmin(dim=1)
@@ -84,11 +84,11 @@ def _targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
 
 
 @torch.no_grad()
-def _answers(model: amb.VisionModel, images: Tensor, batch: int) -> Tensor:
+def _ask_logits(model: amb.VisionModel, images: Tensor, batch: int) -> Tensor:
     return torch.cat([model.logits(part) for part in torch.split(images, batch)])
 
 
-def _report(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, Any]:
+def _describe_search(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, Any]:
     """How the search went. Images are counted through every pass, the first labelling and the last check among them."""
     steps = [each.steps for each in found]
     forwards = sum(steps) + 3 * len(found)  # a forward ahead of each step and one after the last; labelling; check

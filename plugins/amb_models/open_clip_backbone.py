@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import amb
 from amb import Backbone, refuse_misfit
+from amb_models.affine import view_linear
 from amb_models.timm_backbone import tower, wrap
 
 _OPENAI: tuple[list[float], list[float]] = (
@@ -60,10 +61,10 @@ class OpenClipViT(Backbone):
             query,
             key,
             value,
-            _affine(attention.out_proj),
+            view_linear(attention.out_proj),
             module.ln_2,
-            _affine(mlp.c_fc),
-            _affine(mlp.c_proj),
+            view_linear(mlp.c_fc),
+            view_linear(mlp.c_proj),
             attention.num_heads,
             (scales[0], scales[1]),
         )
@@ -103,7 +104,7 @@ class OpenClipViT(Backbone):
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""
-        _load(self.net, tower(state), source)
+        _load_state(self.net, tower(state), source)
 
 
 class OpenClipResNet(Backbone):
@@ -140,7 +141,7 @@ class OpenClipResNet(Backbone):
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""
-        _load(self.net, tower(state), source)
+        _load_state(self.net, tower(state), source)
 
 
 def build(
@@ -151,7 +152,7 @@ def build(
         net = _build_vision_tower(embed_dim, dict(vision), quick_gelu)
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise amb.CheckpointError(f"open_clip cannot build a tower of {dict(vision)}: {error}.") from None
-    backbone = _wrap(net)
+    backbone = _wrap_network(net)
     backbone.mean, backbone.std = tuple(mean), tuple(std)
     architecture = {
         "loader": "open_clip",
@@ -164,14 +165,14 @@ def build(
     return amb.VisionModel("open_clip", architecture, backbone)
 
 
-def reads(name: str, tag: str) -> tuple[list[float], list[float]]:
+def find_colours(name: str, tag: str) -> tuple[list[float], list[float]]:
     """Mean and std of the images that a model was trained on."""
     settings = get_pretrained_cfg(name, tag)
     mean, std = settings.get("mean", _OPENAI[0]), settings.get("std", _OPENAI[1])
     return list(mean), list(std)
 
 
-def _wrap(net: nn.Module) -> Backbone:
+def _wrap_network(net: nn.Module) -> Backbone:
     if isinstance(net, VisionTransformer):
         return OpenClipViT(net)
     if isinstance(net, ModifiedResNet):
@@ -180,10 +181,6 @@ def _wrap(net: nn.Module) -> Backbone:
     return wrap(timm_model.trunk, timm_model.head, timm_model.image_size[0])
 
 
-def _load(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def _load_state(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
     refuse_misfit(f"{source} does not fit its network", net, state)
     net.load_state_dict(state)
-
-
-def _affine(layer: nn.Linear) -> amb.Affine:
-    return amb.Affine(layer.weight.data, layer.bias.data)

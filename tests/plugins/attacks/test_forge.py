@@ -19,7 +19,7 @@ from amb.testing.toy import ToyMethod
 from amb_activemark.method import ActiveMark
 from amb_activemark.reading import coders_of, images_of, read_messages
 from amb_advtra.method import AdvTra
-from amb_attacks.claimant import Part, claimant
+from amb_attacks.claimant import EveryNth, claimant
 from amb_attacks.forge import Forge
 from amb_ipguard.method import IPGuard
 
@@ -56,7 +56,7 @@ def test_the_claimants_images_are_two_halves_of_the_attackers(tmp_path: Path) ->
     ]
     assert not set(halves[0]) & set(halves[1])
     assert set(halves[0]) | set(halves[1]) == set(whole)
-    assert len(Part(toy_context(tmp_path).split("attacker"), 1, 3)) == len(range(1, 128, 3))
+    assert len(EveryNth(toy_context(tmp_path).split("attacker"), 1, 3)) == len(range(1, 128, 3))
 
 
 @pytest.mark.parametrize(("method", "inputs"), [(POINTS, "points"), (PATHS, "samples")])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from amb.api.data import read_ahead as read_ahead
     from amb.api.data import shuffled as shuffled
     from amb.api.edits import edited as edited
+    from amb.api.forging import forge_labels as forge_labels
+    from amb.api.forging import label_agreement as label_agreement
+    from amb.api.forging import require_forgery as require_forgery
     from amb.api.interfaces import Attack as Attack
     from amb.api.interfaces import Edit as Edit
     from amb.api.interfaces import Forgery as Forgery
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from amb.api.vision import Affine as Affine
     from amb.api.vision import Backbone as Backbone
     from amb.api.vision import BlockParts as BlockParts
+    from amb.api.vision import Matrix as Matrix
     from amb.api.vision import SuspectView as SuspectView
     from amb.api.vision import VisionModel as VisionModel
     from amb.errors import AccessError as AccessError
@@ -69,11 +73,10 @@ if TYPE_CHECKING:
     from amb.errors import UsageError as UsageError
     from amb.errors import near_names as near_names
     from amb.errors import unknown_name as unknown_name
+    from amb.evaluation import statistics, utility
     from amb.evaluation.activations import activation_profile as activation_profile
     from amb.evaluation.activations import choose_block as choose_block
     from amb.evaluation.statistics import detection_rate as detection_rate
-    from amb.evaluation.statistics import errors as count_errors
-    from amb.evaluation.utility import utility as measure_utility
     from amb.models.checkpoint import PICKLE as PICKLE
     from amb.models.checkpoint import fill_by_library as fill_by_library
     from amb.models.checkpoint import load_checkpoint as load_checkpoint
@@ -98,7 +101,7 @@ if TYPE_CHECKING:
     from amb.python.sweeps import sweep as sweep
     from amb.runtime.batch_size import BatchSizeLimiter as BatchSizeLimiter
     from amb.runtime.compute import Compute as Compute
-    from amb.runtime.paths import DATA
+    from amb.runtime.paths import DATA as DATA
     from amb.runtime.paths import data_root as data_root
     from amb.runtime.paths import go_offline as go_offline
     from amb.runtime.paths import is_offline as is_offline
@@ -114,6 +117,8 @@ if TYPE_CHECKING:
     from amb.training.loop import train_classifier as train_classifier
     from amb.training.loop import tune as tune
 
+    count_errors, measure_utility = statistics.errors, utility.utility
+
 _HOME = {
     "amb.api.component": {"Component": "Component"},
     "amb.api.context": {"Context": "Context"},
@@ -126,6 +131,11 @@ _HOME = {
         "shuffled": "shuffled",
     },
     "amb.api.edits": {"edited": "edited"},
+    "amb.api.forging": {
+        "forge_labels": "forge_labels",
+        "label_agreement": "label_agreement",
+        "require_forgery": "require_forgery",
+    },
     "amb.api.interfaces": {
         "Attack": "Attack",
         "Edit": "Edit",
@@ -162,6 +172,7 @@ _HOME = {
         "Affine": "Affine",
         "Backbone": "Backbone",
         "BlockParts": "BlockParts",
+        "Matrix": "Matrix",
         "SuspectView": "SuspectView",
         "VisionModel": "VisionModel",
     },

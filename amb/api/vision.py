@@ -44,6 +44,23 @@ class BlockParts(NamedTuple):
     """LayerScale after attention and after the MLP, (dim,) each, where the block has them."""
 
 
+class Matrix(NamedTuple):
+    """A matrix of an encoder, by the place where it is kept: to be pruned, rounded or written into."""
+
+    name: str
+    """Within the backbone, as in its `state_dict`."""
+    module: nn.Module
+    parameter: str
+    """What its module calls it."""
+    output_axis: int = 0
+    """The axis that counts its outputs."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Its values, (outputs, inputs, ...) unless `output_axis` says otherwise; writing into them changes the model."""
+        return cast(Tensor, getattr(self.module, self.parameter)).detach()
+
+
 class Backbone(nn.Module, ABC):
     """An encoder, cut where methods need to cut it. A model loader wraps its library's model in one of these."""
 
@@ -69,6 +86,19 @@ class Backbone(nn.Module, ABC):
     def parts(self, block: int) -> BlockParts | None:
         """Views of the parts of a block, to write into; None where a block is not of this form."""
         return None
+
+    def matrices(self) -> list[Matrix]:
+        """Every matrix of the encoder in the order of its modules: of linear layers, convolutions and torch's attention.
+
+        Biases, norms, position embeddings and learnt tokens are none. Override it to add those that a library keeps
+        as bare parameters.
+        """
+        modules = self.named_modules()
+        return [
+            Matrix(f"{name}.{parameter}".lstrip("."), module, parameter)
+            for name, module in modules
+            for parameter in _name_matrices(module)
+        ]
 
     def keep_blocks(self, kept: Sequence[int]) -> None:
         """Drop all blocks but these, in place. Raises NotImplementedError where that cannot be done; so do the next two."""
@@ -100,6 +130,16 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
         """The output embedding, (n, features), of output tokens, as the library itself forms it."""
+
+
+def _name_matrices(module: nn.Module) -> Sequence[str]:
+    """What a module calls the matrices that it keeps itself, not in a module inside it."""
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+        return ("weight",)
+    if isinstance(module, nn.MultiheadAttention):  # torch keeps query, key and value outside of any layer
+        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in names if getattr(module, name) is not None]
+    return ()
 
 
 class VisionModel(nn.Module):
@@ -143,6 +183,10 @@ class VisionModel(nn.Module):
     def n_blocks(self) -> int:
         """How many blocks the backbone has; 0 where it cannot be cut."""
         return len(self.backbone.blocks)
+
+    def matrices(self) -> list[Matrix]:
+        """Every matrix of the encoder, as `Backbone.matrices` has them; those of task heads are left out."""
+        return self.backbone.matrices()
 
     @property
     def device(self) -> torch.device:

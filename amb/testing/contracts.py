@@ -131,7 +131,7 @@ class AttackContract(ComponentContract):
         raise NotImplementedError("override the fixture `attack`")
 
     @pytest.fixture(autouse=True)
-    def _toy_loader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _register_toy_loader(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Toy models are built again from their cards, wherever the contract runs."""
         from amb.plugin.manager import manager
         from amb.testing.toy import ToyLoader

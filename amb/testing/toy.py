@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from amb.api.context import Context
 from amb.api.data import Batch
+from amb.api.forging import require_forgery
 from amb.api.interfaces import Method, ModelLoader, Suite
 from amb.api.records import Embedding, Evidence, Key
 from amb.api.types import Access, Independent, Protected, Role, Sibling
@@ -109,7 +110,7 @@ class ToySplit:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The images at `indices`."""
-        drawn = [_draw(self.role, int(index)) for index in indices]
+        drawn = [_draw_image(self.role, int(index)) for index in indices]
         return Batch(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
 
@@ -156,22 +157,23 @@ class ToyMethod(Method):
 
     def embed(self, owner: VisionModel, ctx: Context) -> Embedding:
         images = torch.rand(self.n, 3, SIZE, SIZE, generator=ctx.generator("images"))
-        return Embedding(owner, self._key(owner, images))
+        return Embedding(owner, self._make_key(owner, images))
 
     def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
         observed = suspect.labels(torch.from_numpy(key.tensors["images"])).numpy()
         return Evidence(key.tensors["labels"][:, None], observed[:, None], alphabet=3)
 
     def forge(self, model: VisionModel, what: str, budget: int, ctx: Context) -> Key:
+        require_forgery(self, what)
         images = torch.from_numpy(ctx.key.tensors["images"]) if ctx.key else ctx.split("trigger").batch(range(4)).images
-        return self._key(model, images)
+        return self._make_key(model, images)
 
     def agreement(self, model: VisionModel, key: Key, n: int, drawn: torch.Generator) -> Tensor:
         rows = torch.randperm(len(key.tensors["labels"]), generator=drawn)[:n]
         images, labels = (torch.from_numpy(key.tensors[name])[rows] for name in ("images", "labels"))
         return -nn.functional.cross_entropy(model.logits(images), labels)
 
-    def _key(self, model: VisionModel, images: Tensor) -> Key:
+    def _make_key(self, model: VisionModel, images: Tensor) -> Key:
         labels = SuspectView(model, "labels").labels(images)
         return Key(self.canonical(), model.digest(), {"images": images.numpy(), "labels": labels.numpy()})
 
@@ -202,7 +204,7 @@ def toy_context(folder: Path, *axes: str, roles: Sequence[Role] = ROLES, **more:
 
 
 @cache
-def _draw(role: Role, index: int) -> tuple[Tensor, Tensor, Tensor]:
+def _draw_image(role: Role, index: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(ROLES.index(role) * 1_000_003 + index)
     label = torch.randint(3, (), generator=generator)
     image = torch.rand(3, SIZE, SIZE, generator=generator) * 0.4

@@ -12,7 +12,7 @@ import torch
 import amb
 from amb.plugin.manager import manager
 from amb_activemark.networks import Carrier, LaterBlocks, tap
-from amb_activemark.training import _cache, _choose_trained
+from amb_activemark.training import _choose_trained, _fill_cache
 
 STEPS, BATCH, BLOCK = 20, 32, 2
 
@@ -28,7 +28,7 @@ def main() -> None:
     _choose_trained(params, later)
     with tempfile.TemporaryDirectory() as folder:
         ctx = amb.Context(("0",), {"owner": split}, Path(folder))
-        cache = _cache(original, split, list(range(STEPS * BATCH)), params, ctx)
+        cache = _fill_cache(original, split, list(range(STEPS * BATCH)), params, ctx)
 
     def cached(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = cache.fetch(torch.arange(step * BATCH, (step + 1) * BATCH), "cpu")

@@ -28,7 +28,7 @@ def forge_messages(params: ActiveMark, model: amb.VisionModel, budget: int, ctx:
     A try follows what the decoder read of the one before, m <- D(inject(m)), as long as that lessens the wrong bits;
     then it starts anew from random bits.
     """
-    key = _honest(params, ctx, "messages")
+    key = _require_key(params, ctx, "messages")
     coders, images, drawn = coders_of(key), images_of(key), ctx.generator("forged messages")
     shape = tuple(key.tensors["messages"].shape)
     tried = torch.randint(0, 2, shape, generator=drawn, dtype=torch.uint8)
@@ -42,19 +42,20 @@ def forge_messages(params: ActiveMark, model: amb.VisionModel, budget: int, ctx:
         lessens = wrong < before
         tried = torch.where(lessens[:, None], answered, fresh)
         before = torch.where(lessens, wrong, shape[1] + 1)
-    return _with(key, messages=best)
+    return _replace_tensors(key, messages=best)
 
 
 def forge_triggers(params: ActiveMark, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
     """The owner's key with its triggers moved up the likelihood of their messages; of all steps, the best of each trigger."""
-    key = _honest(params, ctx, "triggers")
+    key = _require_key(params, ctx, "triggers")
     frozen = model.copy().eval().requires_grad_(False)
     encoder, decoder = frozen_coders(key, model.device)
-    parts = zip(*(torch.from_numpy(key.tensors[name]).split(_BATCH) for name in ("triggers", "messages")), strict=True)
-    total = -(-len(key.tensors["triggers"]) // _BATCH)
+    triggers, messages = (torch.from_numpy(key.tensors[name]) for name in ("triggers", "messages"))
+    parts = zip(torch.split(triggers, _BATCH), torch.split(messages, _BATCH), strict=True)
+    total = -(-len(triggers) // _BATCH)
     tracked = ctx.progress.track(parts, "forge triggers", total)
-    moved = [_climb(frozen, *part, encoder, decoder, key, budget) for part in tracked]
-    return _with(key, triggers=torch.cat(moved))
+    moved = [_climb_likelihood(frozen, start, message, encoder, decoder, key, budget) for start, message in tracked]
+    return _replace_tensors(key, triggers=torch.cat(moved))
 
 
 def forge_decoder(params: ActiveMark, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
@@ -71,7 +72,7 @@ FORGERS: Final[dict[str, Callable[[ActiveMark, amb.VisionModel, int, amb.Context
 }
 
 
-def _climb(
+def _climb_likelihood(
     model: amb.VisionModel,
     triggers: Tensor,
     messages: Tensor,
@@ -96,7 +97,7 @@ def _climb(
     return best.to(torch.uint8).cpu()
 
 
-def _honest(params: ActiveMark, ctx: amb.Context, what: str) -> amb.Key:
+def _require_key(params: ActiveMark, ctx: amb.Context, what: str) -> amb.Key:
     if ctx.key is None:
         raise amb.BadParamsError(
             f"method {params.name}: forging {what} starts from the owner's key, and there is none. "
@@ -105,6 +106,6 @@ def _honest(params: ActiveMark, ctx: amb.Context, what: str) -> amb.Key:
     return ctx.key
 
 
-def _with(key: amb.Key, **changed: Tensor) -> amb.Key:
+def _replace_tensors(key: amb.Key, **changed: Tensor) -> amb.Key:
     arrays: dict[str, np.ndarray] = {name: tensor.numpy() for name, tensor in changed.items()}
     return replace(key, tensors={**key.tensors, **arrays})

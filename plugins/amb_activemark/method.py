@@ -123,7 +123,7 @@ class ActiveMark(amb.Method):
         if facts.n_blocks < 2 + self.freeze_last:
             return f"{facts.ref} has no transformer blocks to write a message between"
         if key is not None:
-            return _misfit(facts, key)
+            return _explain_misfit(facts, key)
         if self.block != "auto" and self.block >= facts.n_blocks - 1 - self.freeze_last:
             return f"block {self.block} of {facts.ref} is not followed by a block to train (it has {facts.n_blocks})"
         size = facts.dim if self.carrier == "channel" else facts.n_tokens
@@ -151,6 +151,7 @@ class ActiveMark(amb.Method):
     def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
         from amb_activemark.forging import FORGERS
 
+        amb.require_forgery(self, what)
         return FORGERS[what](self, model, budget, ctx)
 
     def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
@@ -159,7 +160,7 @@ class ActiveMark(amb.Method):
         return agreement(model, key, n, drawn)
 
 
-def _misfit(facts: amb.ModelFacts, key: amb.Key) -> str | None:
+def _explain_misfit(facts: amb.ModelFacts, key: amb.Key) -> str | None:
     for what, has in (("n_tokens", facts.n_tokens), ("dim", facts.dim), ("n_features", facts.n_features)):
         if has != key.facts[what]:
             return f"the key reads models with {what} = {key.facts[what]}, {facts.ref} has {has}"

@@ -34,26 +34,27 @@ class Carrier(NamedTuple):
     """Which values of the tokens (n, tokens, dim) are read and replaced. Registers are never touched."""
 
     form: Literal["channel", "token"]
-    index: int
+    position: int
+    """Which channel, or which of the places that may carry: CLS, then the patches."""
     n_prefix: int
     """CLS and registers of the model at hand."""
 
     def read(self, tokens: Tensor) -> Tensor:
         """The carrier's values, (n, carrier)."""
-        places = self._places(tokens)
-        return tokens[:, places, self.index] if self.form == "channel" else tokens[:, places[self.index]]
+        places = self._list_places(tokens)
+        return tokens[:, places, self.position] if self.form == "channel" else tokens[:, places[self.position]]
 
     def write(self, tokens: Tensor, values: Tensor) -> Tensor:
         """A copy of the tokens with the carrier replaced."""
-        places = self._places(tokens)
+        places = self._list_places(tokens)
         tokens = tokens.clone()
         if self.form == "channel":
-            tokens[:, places, self.index] = values
+            tokens[:, places, self.position] = values
         else:
-            tokens[:, places[self.index]] = values
+            tokens[:, places[self.position]] = values
         return tokens
 
-    def _places(self, tokens: Tensor) -> Tensor:
+    def _list_places(self, tokens: Tensor) -> Tensor:
         """CLS, where there is one, and the patches."""
         first = torch.arange(min(self.n_prefix, 1))
         return torch.cat([first, torch.arange(self.n_prefix, tokens.shape[1])]).to(tokens.device)

@@ -32,20 +32,20 @@ def extract(suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
 
 @torch.no_grad()
 def read_messages(
-    model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, decoder: Decoder, facts: Any
+    model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, decoder: Decoder, key_facts: Any
 ) -> Tensor:
     """The decoder's answer for each image and its message, (n, bits) in 0..1."""
     model = model.eval()
     encoder, decoder = encoder.to(model.device), decoder.to(model.device)
-    parts = zip(images.split(_BATCH), messages.split(_BATCH), strict=True)
-    return torch.cat([decoder(carry(model, *part, encoder, facts)) for part in parts]).cpu()
+    parts = zip(torch.split(images, _BATCH), torch.split(messages, _BATCH), strict=True)
+    return torch.cat([decoder(carry(model, shown, message, encoder, key_facts)) for shown, message in parts]).cpu()
 
 
-def carry(model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, facts: Any) -> Tensor:
+def carry(model: amb.VisionModel, images: Tensor, messages: Tensor, encoder: Encoder, key_facts: Any) -> Tensor:
     """What reaches the decoder of injected messages, (n, input of the decoder); gradients pass."""
-    carrier = Carrier(facts["carrier"], facts["index"], model.backbone.n_prefix)
-    later = LaterBlocks(model, facts["block"], carrier, facts["decoder_reads"])
-    taps = tap(model, images, facts["block"], carrier)
+    carrier = Carrier(key_facts["carrier"], key_facts["index"], model.backbone.n_prefix)
+    later = LaterBlocks(model, key_facts["block"], carrier, key_facts["decoder_reads"])
+    taps = tap(model, images, key_facts["block"], carrier)
     replaced = encoder(torch.cat([taps.carrier, messages.to(model.device).float()], dim=1))
     return cast(Outputs, later(carrier.write(taps.tokens, replaced))).read
 
@@ -77,8 +77,8 @@ def coders_of(key: amb.Key) -> tuple[Encoder, Decoder]:
     facts = key.facts
     encoder = Encoder(facts["n_carrier"], facts["n_bits"], facts["encoder_hidden"], facts["squash"])
     decoder = Decoder(facts["n_read"], facts["n_bits"], facts["decoder_hidden"])
-    encoder.load_state_dict(_under(key, "encoder."))
-    decoder.load_state_dict(_under(key, "decoder."))
+    encoder.load_state_dict(_select_tensors(key, "encoder."))
+    decoder.load_state_dict(_select_tensors(key, "decoder."))
     return encoder.eval(), decoder.eval()
 
 
@@ -88,7 +88,7 @@ def frozen_coders(key: amb.Key, device: torch.device) -> tuple[Encoder, Decoder]
     return encoder.to(device).requires_grad_(False), decoder.to(device).requires_grad_(False)
 
 
-def _under(key: amb.Key, prefix: str) -> dict[str, Tensor]:
+def _select_tensors(key: amb.Key, prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): torch.from_numpy(array)
         for name, array in key.tensors.items()

@@ -48,32 +48,32 @@ def make_key(
     original = LaterBlocks(frozen, block, carrier, params.decoder_reads)
     chosen, messages = _draw_triggers(params, ctx)
     triggers = ctx.split("trigger").batch(chosen).images.mul(255).round().to(torch.uint8)
-    own = _cache(original, ctx.split("trigger"), chosen, params, ctx)
+    own = _fill_cache(original, ctx.split("trigger"), chosen, params, ctx)
     n_images = min(params.n_images, len(ctx.split("owner")))
-    clean = _cache(original, ctx.split("owner"), list(range(n_images)), params, ctx)
+    clean = _fill_cache(original, ctx.split("owner"), list(range(n_images)), params, ctx)
 
     later = LaterBlocks(marked, block, carrier, params.decoder_reads) if marked else original
     encoder, decoder = _make_coders(params, own, later, ctx)
-    losses = _train(params, original, later, encoder, decoder, own, clean, messages, ctx)
+    losses = _train_networks(params, original, later, encoder, decoder, own, clean, messages, ctx)
 
-    facts = _key_facts(params, block, own, encoder, decoder, owner.facts())
+    facts = _list_key_facts(params, block, own, encoder, decoder, owner.facts())
     answers = read_messages(later.model, triggers.float() / 255, messages, encoder, decoder, facts) > 0.5
     whole = (answers == messages.bool()).all(dim=1)
-    report = {"block": block, "block_choice": why, "losses": losses, "all_bits_rate": _share(whole)}
+    report = {"block": block, "block_choice": why, "losses": losses, "all_bits_rate": _measure_rate(whole)}
     swapped = messages.roll(1, dims=0)  # each image with the message of another
     told = read_messages(later.model, triggers.float() / 255, swapped, encoder, decoder, facts) > 0.5
-    report["swapped_reads_injected"] = _share(told == swapped.bool())
-    report["swapped_reads_own"] = _share(told == messages.bool())
+    report["swapped_reads_injected"] = _measure_rate(told == swapped.bool())
+    report["swapped_reads_own"] = _measure_rate(told == messages.bool())
     if params.select:
-        triggers, messages = _select(triggers, messages, whole)
+        triggers, messages = _select_readable(triggers, messages, whole)
         report["kept_triggers"] = len(triggers)
         if int(whole.sum()) < _FEWEST:
             report["selection"] = "too few triggers decode whole, so all are kept"
-    key = amb.Key(params.canonical(), owner.digest(), _tensors(triggers, messages, encoder, decoder), facts)
+    key = amb.Key(params.canonical(), owner.digest(), _list_tensors(triggers, messages, encoder, decoder), facts)
     return key, report
 
 
-def _train(
+def _train_networks(
     params: ActiveMark,
     original: LaterBlocks,
     later: LaterBlocks,
@@ -107,16 +107,16 @@ def _train(
     objective = Objective(params, original, later, trained, encoder, decoder)
     steps = enumerate(islice(rows_of_steps, params.steps))
     for step, (rows, clean_rows) in ctx.progress.track(steps, "embed", params.steps):
-        message = messages[rows] if fixed else _random_bits((len(rows), params.n_bits), noise)
+        message = messages[rows] if fixed else _draw_bits((len(rows), params.n_bits), noise)
         form = "squares" if step < params.warm_up * params.steps and params.loss == "norm" else params.loss
-        kept = _kept(trained, params.prune_noise, noise) if params.prune_noise else {}
-        batch = Batch(carrying.take(rows), clean.take(clean_rows), message.float(), form, kept)
+        kept = _draw_kept(trained, params.prune_noise, noise) if params.prune_noise else {}
+        batch = StepBatch(carrying.take(rows), clean.take(clean_rows), message.float(), form, kept)
         n = min(len(rows), len(clean_rows))  # one path's last batch of an epoch may be shorter
         accumulator.step(partial(objective.loss, batch, device=ctx.device), n)
     return {name: round(value.item(), 4) for name, value in objective.terms.items()}
 
 
-class Batch(NamedTuple):
+class StepBatch(NamedTuple):
     """What one step is taken on."""
 
     held: Cache
@@ -143,26 +143,28 @@ class Objective:
     terms: dict[str, Tensor] = field(default_factory=dict)
     """Of the last part."""
 
-    def loss(self, batch: Batch, part: slice, device: str) -> Tensor:
+    def loss(self, batch: StepBatch, part: slice, device: str) -> Tensor:
         """The mean over the images of a part."""
         params, message = self.params, batch.message[part].to(device)
         held, plain = batch.held.fetch(part, device), batch.plain.fetch(part, device)
         weights = {**self.trained, **{name: self.trained[name] * mask for name, mask in batch.kept.items()}}
         written = self.original.carrier.write(held.tokens, self.encoder(torch.cat([held.carrier, message], dim=1)))
         read = functional_call(self.later, weights, (written,))
-        terms = {"message": params.lam * _message_loss(self.decoder(read.read), message, batch.form)}
+        terms = {"message": params.lam * _measure_message_loss(self.decoder(read.read), message, batch.form)}
         if weights and params.fidelity != "clean":
-            terms["marked path"] = _fidelity_loss(self.original, read, held.output, params.loss)
+            terms["marked path"] = _measure_fidelity_loss(self.original, read, held.output, params.loss)
         if weights and params.fidelity != "marked":
-            terms["clean path"] = _fidelity_loss(self.original, self.later(plain.tokens), plain.output, params.loss)
+            terms["clean path"] = _measure_fidelity_loss(
+                self.original, self.later(plain.tokens), plain.output, params.loss
+            )
         if params.contrast:  # not in the paper: on the unmarked model the decoder must not know the bits
             answer, unknown = self.decoder(self.original(written).read), torch.full_like(message, 0.5)
-            terms["contrast"] = params.lam * params.contrast * _message_loss(answer, unknown, batch.form)
+            terms["contrast"] = params.lam * params.contrast * _measure_message_loss(answer, unknown, batch.form)
         self.terms = terms
         return torch.stack(list(terms.values())).sum()
 
 
-def _message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
+def _measure_message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
     """|m - m'|_1 over the bits, mean over images (eq. 2); or their squares, summed likewise or averaged."""
     if loss == "mse":
         return (answer - message).square().mean()
@@ -171,7 +173,7 @@ def _message_loss(answer: Tensor, message: Tensor, loss: str) -> Tensor:
     return (answer - message).abs().sum(dim=1).mean()
 
 
-def _fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss: str) -> Tensor:
+def _measure_fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss: str) -> Tensor:
     """|q(x) - q~(x)|_2 of the output embedding, and the mean of it over the output tokens; or the mean square.
 
     The paper's term is the embedding's; the tokens' keeps what segmentation stands on.
@@ -179,10 +181,12 @@ def _fidelity_loss(original: LaterBlocks, output: Outputs, target: Tensor, loss:
     if loss == "mse":
         return (output.tokens - target).square().mean()
     embedding = original.model.backbone.pool(target)
-    return (output.embedding - embedding).norm(dim=1).mean() + (output.tokens - target).norm(dim=2).mean()
+    moved: Tensor = (output.embedding - embedding).norm(dim=1)  # (n,)
+    drift: Tensor = (output.tokens - target).norm(dim=2)  # (n, tokens)
+    return moved.mean() + drift.mean()
 
 
-def _kept(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
+def _draw_kept(trained: Mapping[str, Tensor], most: float, noise: torch.Generator) -> dict[str, Tensor]:
     """Of each trained matrix which weights a step does not zero: all but the smallest, up to a random share `most`."""
     share = most * torch.rand((), generator=noise).item()
     matrices = {name: weight for name, weight in trained.items() if weight.ndim > 1}
@@ -216,10 +220,10 @@ def _draw_triggers(params: ActiveMark, ctx: amb.Context) -> tuple[list[int], Ten
             f"method {params.name}: n_triggers is {params.n_triggers}, but the suite has {n} trigger images."
         )
     chosen = torch.randperm(n, generator=ctx.generator("triggers"))[: params.n_triggers]
-    return chosen.tolist(), _random_bits((params.n_triggers, params.n_bits), ctx.generator("messages"))
+    return chosen.tolist(), _draw_bits((params.n_triggers, params.n_bits), ctx.generator("messages"))
 
 
-def _random_bits(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+def _draw_bits(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator, dtype=torch.uint8)
 
 
@@ -240,15 +244,15 @@ class Cache(NamedTuple):
 
 
 @torch.no_grad()
-def _cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
+def _fill_cache(original: LaterBlocks, split: Split, indices: list[int], params: ActiveMark, ctx: amb.Context) -> Cache:
     """Fill a cache; in memory up to the stated budget, else in memory-mapped files in the job's folder."""
     cache: Cache | None = None
-    batches = torch.tensor(indices).split(_CACHE_BATCH)
+    batches = torch.split(torch.tensor(indices), _CACHE_BATCH)
     start = 0
     for rows, batch in ctx.progress.track(ctx.load(split, batches), "cache representations", len(batches)):
         taps = tap(original.model, batch.images, original.block, original.carrier)
         parts = Cache(taps.tokens, taps.carrier, original(taps.tokens).tokens)
-        cache = cache or _space(parts, len(indices), params.cache_mib, ctx)
+        cache = cache or _allocate_cache(parts, len(indices), params.cache_mib, ctx)
         for space, part in zip(cache, parts, strict=True):
             space[start : start + len(rows)] = part.cpu()
         start += len(rows)
@@ -256,7 +260,7 @@ def _cache(original: LaterBlocks, split: Split, indices: list[int], params: Acti
     return cache
 
 
-def _space(parts: Cache, n: int, budget_mib: int, ctx: amb.Context) -> Cache:
+def _allocate_cache(parts: Cache, n: int, budget_mib: int, ctx: amb.Context) -> Cache:
     """Space for n images' worth of what `parts` holds of some."""
     needed = n * sum(part[0].numel() * part.element_size() for part in parts)
     if needed <= budget_mib * 2**20:
@@ -292,18 +296,18 @@ def _make_coders(params: ActiveMark, own: Cache, later: LaterBlocks, ctx: amb.Co
 # What is kept
 
 
-def _select(triggers: Tensor, messages: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+def _select_readable(triggers: Tensor, messages: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Only the triggers on which every bit decodes; all of them where that leaves too few."""
     if int(whole.sum()) < _FEWEST:
         return triggers, messages
     return triggers[whole], messages[whole]
 
 
-def _share(hits: Tensor) -> float:
+def _measure_rate(hits: Tensor) -> float:
     return round(hits.float().mean().item(), 4)
 
 
-def _key_facts(
+def _list_key_facts(
     params: ActiveMark, block: int, own: Cache, encoder: Encoder, decoder: Decoder, owner: amb.ModelFacts
 ) -> dict[str, Any]:
     """The sizes and places that reading needs, as JSON."""
@@ -324,7 +328,7 @@ def _key_facts(
     }
 
 
-def _tensors(triggers: Tensor, messages: Tensor, encoder: Encoder, decoder: Decoder) -> dict[str, np.ndarray]:
+def _list_tensors(triggers: Tensor, messages: Tensor, encoder: Encoder, decoder: Decoder) -> dict[str, np.ndarray]:
     named = {
         "triggers": triggers,
         "messages": messages,

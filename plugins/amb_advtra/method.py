@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -99,14 +98,9 @@ class AdvTra(amb.Method):
         return extract(self, suspect, key)
 
     def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
-        from amb_advtra.trajectories import relabel
-
-        if what == "messages":
-            return relabel(self, model, ctx)
-        quick = self.model_copy(update={"max_iterations": budget})
-        return replace(quick.embed(model, ctx).key, method=self.canonical())
+        return amb.forge_labels(
+            self, model, what, budget, ctx, inputs="samples", limit="max_iterations", batch=self.batch
+        )
 
     def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
-        from amb_advtra.trajectories import agreement
-
-        return agreement(model, key, n, drawn)
+        return amb.label_agreement(model, key, "samples", n, drawn)

@@ -17,9 +17,7 @@ Where this differs from the paper and the authors' code:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -39,13 +37,13 @@ _CLOSED = 0.999  # a length control so close to 1 is done bisecting
 
 def embed(params: AdvTra, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """Search from random trigger images; the key is what holds when all samples are asked afresh."""
-    source = Source(owner, params.batch, ctx.limiter)
+    asked = CountedModel(owner, params.batch, ctx.limiter)
     bases = _draw_bases(params, ctx).to(owner.device)
-    orders = draw_orders(source.labels(bases), _n_classes(owner), params, ctx.generator("orders of classes"))
-    search = Search(params, source, bases, orders)
+    orders = draw_orders(asked.labels(bases), _count_classes(owner), params, ctx.generator("orders of classes"))
+    search = Search(params, asked, bases, orders)
     for _ in ctx.progress.track(search.run(), "trajectories", params.n_trajectories):
         pass
-    labels = source.labels(search.samples.flatten(0, 1)).view(search.samples.shape[:2]).cpu()
+    labels = asked.labels(search.samples.flatten(0, 1)).view(search.samples.shape[:2]).cpu()
     kept = search.complete & holds(search.samples, labels, search.targets, params.n_steps)
     if not kept.any():
         raise amb.AmbError(
@@ -53,14 +51,14 @@ def embed(params: AdvTra, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embed
             f"Raise n_orders or max_iterations."
         )
     tensors = {"samples": search.samples[kept].numpy(), "labels": labels[kept].numpy()}
-    key = amb.Key(params.canonical(), owner.digest(), tensors, {"n_classes": _n_classes(owner)})
-    return amb.Embedding(owner, key, _report(search, kept))
+    key = amb.Key(params.canonical(), owner.digest(), tensors, {"n_classes": _count_classes(owner)})
+    return amb.Embedding(owner, key, _describe_search(search, kept))
 
 
 def extract(params: AdvTra, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
     """The labels that the owner's model gave the samples, and those of the suspect, (trajectories, samples)."""
     samples = torch.from_numpy(key.tensors["samples"])
-    observed = torch.cat([suspect.labels(part) for part in samples.flatten(0, 1).split(params.batch)])
+    observed = torch.cat([suspect.labels(part) for part in torch.split(samples.flatten(0, 1), params.batch)])
     return amb.Evidence(
         expected=key.tensors["labels"],
         observed=observed.view(samples.shape[:2]).cpu().numpy(),
@@ -68,27 +66,7 @@ def extract(params: AdvTra, suspect: amb.SuspectView, key: amb.Key) -> amb.Evide
     )
 
 
-def relabel(params: AdvTra, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
-    """The owner's samples with the labels that another model gives them."""
-    if ctx.key is None:
-        raise amb.BadParamsError(
-            f"method {params.name}: forging labels starts from the owner's key, and there is none."
-        )
-    samples = torch.from_numpy(ctx.key.tensors["samples"])
-    labels = Source(model, params.batch).labels(samples.flatten(0, 1)).view(samples.shape[:2])
-    return replace(ctx.key, tensors={"samples": ctx.key.tensors["samples"], "labels": labels.cpu().numpy()})
-
-
-def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
-    """Mean log-likelihood of the labels of n samples, of any trajectories; each counts no less than a guess."""
-    samples, labels = (torch.from_numpy(key.tensors[name]).flatten(0, 1) for name in ("samples", "labels"))
-    rows = torch.randperm(len(labels), generator=drawn)[:n]
-    samples, labels = samples[rows], labels[rows]
-    likelihood = -F.cross_entropy(model.logits(samples), labels.to(model.device), reduction="none")
-    return likelihood.clamp(min=-math.log(key.facts["n_classes"])).mean()
-
-
-class Source:
+class CountedModel:
     """The owner's model as the search asks it, frozen; counts the images."""
 
     def __init__(self, owner: amb.VisionModel, batch: int, limiter: BatchSizeLimiter | None = None) -> None:
@@ -101,30 +79,30 @@ class Source:
     @torch.no_grad()
     def labels(self, images: Tensor) -> Tensor:
         """Predicted classes, (n,)."""
-        return torch.cat([self._logits(part).argmax(dim=1) for part in images.split(self._batch)])
+        return torch.cat([self._ask_logits(part).argmax(dim=1) for part in torch.split(images, self._batch)])
 
     def look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted classes, (n,), and the sign of the gradient towards the targets, as the images: one forward."""
-        pairs = zip(images.split(self._batch), targets.split(self._batch), strict=True)
-        labels, signs = zip(*(self._look_at(*pair) for pair in pairs), strict=True)
+        pairs = zip(torch.split(images, self._batch), torch.split(targets, self._batch), strict=True)
+        labels, signs = zip(*(self._look_in_parts(*pair) for pair in pairs), strict=True)
         return torch.cat(labels), torch.cat(signs)
 
-    def _look_at(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _look_in_parts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The same of one batch, in parts where it does not fit: no image's gradient depends on the others."""
         looked = self._limiter.fit(
-            lambda parts: [self._look(images[part], targets[part]) for part in parts], len(images)
+            lambda parts: [self._look_at_once(images[part], targets[part]) for part in parts], len(images)
         )
         labels, signs = zip(*looked, strict=True)
         return torch.cat(labels), torch.cat(signs)
 
-    def _look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _look_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         images = images.detach().requires_grad_()
-        logits = self._logits(images)
+        logits = self._ask_logits(images)
         self.backwards += len(images)
         loss = F.cross_entropy(logits, targets, reduction="sum")  # the images' gradients are independent
         return logits.argmax(dim=1), torch.autograd.grad(loss, images)[0].sign()
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _ask_logits(self, images: Tensor) -> Tensor:
         self.forwards += len(images)
         return self._model.logits(images)
 
@@ -155,11 +133,11 @@ class Rows(NamedTuple):
 class Search:
     """The trajectories of a key. A row that arrives goes on to its next class at once, so the batch stays full."""
 
-    def __init__(self, params: AdvTra, source: Source, bases: Tensor, orders: Tensor) -> None:
+    def __init__(self, params: AdvTra, asked: CountedModel, bases: Tensor, orders: Tensor) -> None:
         """Search from `bases`, (n, 3, height, width), towards the classes in `orders`, (n, orders, m - 1)."""
         n, segments = len(bases), orders.shape[2]
         self._params, self._bases, self._orders = params, bases, orders.to(bases.device)
-        self.source = source
+        self.asked = asked
         self.complete = torch.zeros(n, dtype=torch.bool)
         self.order = torch.zeros(n, dtype=torch.int64)  # the last one tried
         self.samples = torch.zeros(n, params.n_symbols, *bases.shape[1:], dtype=bases.dtype)
@@ -173,60 +151,60 @@ class Search:
 
     def run(self) -> Iterator[int]:
         """Advance all rows until each is complete or out of orders; yields each trajectory as it ends."""
-        rows = self._enter(self._first_rows())
+        rows = self._enter_segment(self._make_first_rows())
         while len(rows.trajectory):
-            samples, hits = self._walk(rows)
+            samples, hits = self._walk_steps(rows)
             early = hits[:, :-1].any(dim=1)
             found = hits[:, -1] & ~early & ~rows.inside
-            arrived = self._go_on(rows.where(found), samples[found])
+            arrived = self._cross_boundary(rows.where(found), samples[found])
             others = adjust(rows.where(~found), early[~found], self._params)
             lost = self._is_lost(others)
-            again = self._restart(others.where(lost))
+            again = self._restart_rows(others.where(lost))
 
             complete, failed = arrived.segment == self._orders.shape[2], again.order == self._orders.shape[1]
             self.complete[arrived.trajectory[complete].cpu()] = True
             entering = arrived.where(~complete).join(again.where(~failed))
-            rows = others.where(~lost).join(self._enter(entering))
+            rows = others.where(~lost).join(self._enter_segment(entering))
             yield from torch.cat([arrived.trajectory[complete], again.trajectory[failed]]).tolist()
 
-    def _first_rows(self) -> Rows:
+    def _make_first_rows(self) -> Rows:
         every = torch.arange(len(self._bases), device=self._bases.device)
         none, sizes = torch.zeros_like(every), self._bases.new_zeros(len(every), self._params.n_steps)
         return Rows(every, none, none, self._bases, none > 0, self._bases, sizes, sizes[:, 0], none > 0, none)
 
-    def _enter(self, rows: Rows) -> Rows:
+    def _enter_segment(self, rows: Rows) -> Rows:
         """Rows at the start of a segment, as the search for its step sizes begins."""
         if not len(rows.trajectory):
             return rows
         self.order[rows.trajectory.cpu()] = rows.order.cpu()
-        labels, sign = self.source.look(rows.start, self._target(rows))
+        labels, sign = self.asked.look(rows.start, self._find_target(rows))
         shares = 1 - _SHRINK * torch.arange(self._params.n_steps, device=sign.device)
         return rows._replace(
-            inside=labels == self._target(rows),
+            inside=labels == self._find_target(rows),
             sign=sign,
             sizes=(self._params.first_step * shares).to(sign.dtype).repeat(len(sign), 1),
             factor=torch.full_like(rows.factor, self._params.control),
             iteration=torch.zeros_like(rows.iteration),
         )
 
-    def _walk(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _walk_steps(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """The samples x_1 ... x_l, (rows, l, 3, height, width), and which lie in the target class, (rows, l)."""
-        target = self._target(rows)
+        target = self._find_target(rows)
         samples, labels = [move(rows.start, rows.sizes[:, 0], rows.sign)], []
         for sizes in rows.sizes.T[1:]:
-            label, sign = self.source.look(samples[-1], target)
+            label, sign = self.asked.look(samples[-1], target)
             labels.append(label)
             samples.append(move(samples[-1], sizes, sign))
-        labels.append(self.source.labels(samples[-1]))  # most rows need no gradient here
+        labels.append(self.asked.labels(samples[-1]))  # most rows need no gradient here
         return torch.stack(samples, dim=1), torch.stack(labels, dim=1) == target[:, None]
 
-    def _go_on(self, rows: Rows, samples: Tensor) -> Rows:
+    def _cross_boundary(self, rows: Rows, samples: Tensor) -> Rows:
         """Take l more steps of the same sizes in reverse, keep all samples; the rows, at the end of their segment."""
         if not len(rows.trajectory):
             return rows
         path = [rows.start, *samples.unbind(dim=1)]
         for sizes in rows.sizes.T.flip(0):
-            _, sign = self.source.look(path[-1], self._target(rows))
+            _, sign = self.asked.look(path[-1], self._find_target(rows))
             path.append(move(path[-1], sizes, sign))
         row, segment = rows.trajectory.cpu(), rows.segment.cpu()
         for place, sample in enumerate(path):
@@ -235,7 +213,7 @@ class Search:
         self.iterations[row, segment] = rows.iteration.cpu() + 1
         return rows._replace(segment=rows.segment + 1, start=path[-1])
 
-    def _restart(self, rows: Rows) -> Rows:
+    def _restart_rows(self, rows: Rows) -> Rows:
         """Rows back at their image, with its next order of classes."""
         return rows._replace(
             order=rows.order + 1, segment=torch.zeros_like(rows.segment), start=self._bases[rows.trajectory]
@@ -246,7 +224,7 @@ class Search:
         spent = rows.iteration >= self._params.max_iterations
         return rows.inside | spent | (rows.sizes.amax(dim=1) > _LONGEST) | (rows.factor > _CLOSED)
 
-    def _target(self, rows: Rows) -> Tensor:
+    def _find_target(self, rows: Rows) -> Tensor:
         return self._orders[rows.trajectory, rows.order, rows.segment]
 
 
@@ -289,13 +267,13 @@ def draw_orders(labels: Tensor, n_classes: int, params: AdvTra, generator: torch
     so that the number of samples depends on the parameters alone; no class follows itself.
     """
     orders = [
-        [_order(own, n_classes, params.n_classes - 1, generator) for _ in range(params.n_orders)]
+        [_draw_order(own, n_classes, params.n_classes - 1, generator) for _ in range(params.n_orders)]
         for own in labels.tolist()
     ]
     return torch.tensor(orders)
 
 
-def _order(own: int, n_classes: int, length: int, generator: torch.Generator) -> list[int]:
+def _draw_order(own: int, n_classes: int, length: int, generator: torch.Generator) -> list[int]:
     order = [each for each in torch.randperm(n_classes, generator=generator).tolist() if each != own]
     while len(order) < length:
         more: list[int] = torch.randperm(n_classes, generator=generator).tolist()
@@ -314,11 +292,11 @@ def _draw_bases(params: AdvTra, ctx: amb.Context) -> Tensor:
     return split.batch(chosen.tolist()).images
 
 
-def _n_classes(owner: amb.VisionModel) -> int:
+def _count_classes(owner: amb.VisionModel) -> int:
     return cast(int, owner.heads["classification"].n_classes)
 
 
-def _report(search: Search, kept: Tensor) -> dict[str, Any]:
+def _describe_search(search: Search, kept: Tensor) -> dict[str, Any]:
     iterations, sizes = search.iterations[kept], search.sizes[kept].flatten(0, 1)
     return {
         "trajectories": int(kept.sum()),
@@ -326,6 +304,6 @@ def _report(search: Search, kept: Tensor) -> dict[str, Any]:
         "orders": int(search.order.sum()) + len(kept),
         "iterations": {"mean": round(iterations.double().mean().item(), 2), "max": int(iterations.max())},
         "step_sizes": [round(size, 4) for size in sizes.mean(dim=0).tolist()],
-        "forwards": search.source.forwards,
-        "backwards": search.source.backwards,
+        "forwards": search.asked.forwards,
+        "backwards": search.asked.backwards,
     }

@@ -1,4 +1,7 @@
-"""Attacks: what a thief does to a model, one file per family."""
+"""Attacks: what a thief does to a model, a file for each family.
+
+`x.py` holds the parameters, light to import, `x_torch.py` the work where it is more than a few lines.
+"""
 
 from __future__ import annotations
 

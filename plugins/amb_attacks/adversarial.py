@@ -39,8 +39,10 @@ class Adversarial(FineTune):
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb import tune
-        from amb_attacks.pgd import Ascent
+        from amb_attacks.adversarial_torch import Ascent
 
         ascent = Ascent(self.epsilon, self.steps, self.step_size, self.task, ctx.generator("adversarial start"))
         ref = f"{model.ref}+{self.canonical()}"
-        return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head, perturb=ascent)
+        return tune(
+            model, ctx.split("attacker"), self.task, self.training_config(), ctx, ref, head=self.head, perturb=ascent
+        )

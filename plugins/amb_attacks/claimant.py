@@ -9,7 +9,7 @@ import amb
 from amb import count_errors, detection_rate
 
 
-class Part:
+class EveryNth:
     """Every `step`-th image of a split, from the `first` on."""
 
     def __init__(self, whole: amb.Split, first: int, step: int) -> None:
@@ -30,7 +30,7 @@ def claimant(ctx: amb.Context, purpose: str) -> amb.Context:
     `purpose` makes its randomness differ from that of his other work.
     """
     images = ctx.split("attacker")
-    halves: dict[amb.Role, amb.Split] = {"owner": Part(images, 0, 2), "trigger": Part(images, 1, 2)}
+    halves: dict[amb.Role, amb.Split] = {"owner": EveryNth(images, 0, 2), "trigger": EveryNth(images, 1, 2)}
     return replace(ctx, axes=(*ctx.axes, "claimant", purpose), splits=halves)
 
 

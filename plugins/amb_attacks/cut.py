@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import Field
 
 import amb
+from amb_attacks.training_parameters import TrainingParameters
 
 if TYPE_CHECKING:
     from amb import VisionModel
@@ -34,13 +35,13 @@ class CutBlocks(amb.Attack):
     def skip(self, model: VisionModel) -> str | None:
         if self.n >= model.n_blocks > 0:
             return f"{model.ref} has {model.n_blocks} blocks: without the last {self.n} none would be left"
-        return _lack(model, "keep_blocks")
+        return _explain_lack(model, "keep_blocks")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return amb.edited(model, KeepBlocks(n=model.n_blocks - self.n), f"{model.ref}+{self.canonical()}")
 
 
-class CutRear(amb.Attack):
+class CutRear(TrainingParameters):
     """Train the last transformer blocks again from random weights, with a new classification head, with AdamW.
 
     They learn on the attacker's images and labels; everything else of the encoder stays frozen, the final norm too.
@@ -52,25 +53,17 @@ class CutRear(amb.Attack):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cut-rear1": {"n": 1}, "cut-rear4": {"n": 4}}
     strength_parameter: ClassVar[str | None] = "n"
 
+    leading: ClassVar[tuple[str, ...]] = ("n",)
+
     n: int = Field(2, ge=0)
     """How many of the last blocks to make anew; with 0 only the head is trained."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
     lr: float = Field(5e-4, ge=0)
     """Learning rate of the new blocks."""
-    head_lr: float = Field(3e-3, gt=0)
-    """Learning rate of the new head."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
     epochs: int = Field(10, ge=1)
     """Passes over the images."""
-    batch: int = Field(64, ge=1)
-    """Images per step."""
-    n_images: int = Field(2048, ge=1)
-    """How many of the attacker's images to train on."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.quantizing import Int8Linear
+        from amb_attacks.quantize_torch import Int8Linear
 
         if model.n_blocks == 0:
             return f"{model.ref} is not made of blocks that could be trained again"
@@ -84,7 +77,7 @@ class CutRear(amb.Attack):
         return amb.Work(read=n * (1 - share), trained=n * share)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.cutting import retrain_rear
+        from amb_attacks.cut_torch import retrain_rear
 
         return retrain_rear(self, model, ctx)
 
@@ -98,7 +91,7 @@ class CutRegisters(amb.Attack):
     def skip(self, model: VisionModel) -> str | None:
         if model.backbone.n_prefix <= 1:
             return f"{model.ref} has no register tokens"
-        return _lack(model, "drop_registers")
+        return _explain_lack(model, "drop_registers")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return amb.edited(model, DropRegisters(), f"{model.ref}+{self.canonical()}")
@@ -118,7 +111,7 @@ class CutResolution(amb.Attack):
     """What the side of the images is multiplied by; the result is rounded to whole patches, at least one."""
 
     def skip(self, model: VisionModel) -> str | None:
-        return _lack(model, "resize")
+        return _explain_lack(model, "resize")
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         n_patches = model.facts().n_tokens - min(model.backbone.n_prefix, 1)
@@ -163,7 +156,7 @@ class Resize(amb.Edit):
         model.backbone.resize(self.image_size)
 
 
-def _lack(model: VisionModel, verb: str) -> str | None:
+def _explain_lack(model: VisionModel, verb: str) -> str | None:
     """Why the model's network does not have this verb; None where its loader has written it."""
     missing = getattr(type(model.backbone), verb) is getattr(amb.Backbone, verb)
     return f"{model.ref} {_LACKS[verb]}" if missing else None

@@ -82,7 +82,7 @@ class Distill(amb.Attack):
 
     @field_validator("images")
     @classmethod
-    def _surrogates_have_no_labels(cls, images: str, earlier: ValidationInfo) -> str:
+    def _refuse_unlabelled(cls, images: str, earlier: ValidationInfo) -> str:
         by_class = earlier.data.get("target") in ("soft", "hard")
         if images == "surrogate" and by_class and earlier.data.get("alpha") != 1:
             raise ValueError("can be surrogate only with alpha=1, for such images have no labels")
@@ -104,7 +104,7 @@ class Distill(amb.Attack):
         return None
 
     def skeleton(self, model: VisionModel) -> VisionModel | None:
-        from amb_attacks.distilling import form_of
+        from amb_attacks.distill_torch import form_of
 
         return None if self.student == "same" else form_of(self, model)
 
@@ -114,6 +114,6 @@ class Distill(amb.Attack):
         return amb.Work(read=(self.epochs if again else 1) * self.n_images, trained=self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.distilling import distill
+        from amb_attacks.distill_torch import distill
 
         return distill(self, model, ctx)

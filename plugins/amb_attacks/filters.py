@@ -132,7 +132,7 @@ class JpegBefore(amb.Edit):
     """JPEG quality."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Jpeg
+        from amb_attacks.filters_torch import Jpeg
 
         model.input_filters.append(Jpeg(self.quality))
 
@@ -146,7 +146,7 @@ class BlurBefore(amb.Edit):
     """Standard deviation of the Gaussian, in pixels."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Blur
+        from amb_attacks.filters_torch import Blur
 
         model.input_filters.append(Blur(self.sigma))
 
@@ -162,7 +162,7 @@ class NoiseBefore(amb.Edit):
     """From which, with the image, the noise is drawn."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Noise
+        from amb_attacks.filters_torch import Noise
 
         model.input_filters.append(Noise(self.sigma, self.seed))
 
@@ -173,7 +173,7 @@ class FlipBefore(amb.Edit):
     name: ClassVar[str] = "flip-before"
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Flip
+        from amb_attacks.filters_torch import Flip
 
         model.input_filters.append(Flip())
 
@@ -187,7 +187,7 @@ class LevelsBefore(amb.Edit):
     """How many values a colour channel can have."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Posterise
+        from amb_attacks.filters_torch import Posterise
 
         model.input_filters.append(Posterise(self.levels))
 
@@ -201,7 +201,7 @@ class RoundAfter(amb.Edit):
     """Digits behind the decimal point that are left."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.filtering import Rounded
+        from amb_attacks.filters_torch import Rounded
 
         model.output_filters.append(Rounded(self.decimals))
 

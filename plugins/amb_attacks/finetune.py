@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 import amb
+from amb_attacks.training_parameters import TrainingParameters
 
 if TYPE_CHECKING:
     from amb import TrainingConfig, VisionModel
 
 
-class FineTune(amb.Attack):
+class FineTune(TrainingParameters):
     """Train the model with a task head on the attacker's images, with AdamW.
 
     The head is concat(CLS, mean patch) -> norm -> dropout -> linear for classification, and one linear layer on
@@ -40,9 +42,11 @@ class FineTune(amb.Attack):
     }
     strength_parameter: ClassVar[str | None] = "epochs"
 
+    leading: ClassVar[tuple[str, ...]] = ("task", "schedule", "layers", "head")
+
     task: Literal["classification", "segmentation"] = "classification"
     """What the model is trained for."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    schedule: amb.LrSchedule = "constant"
     """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
     layers: Literal["all", "head"] = "all"
     """Train the whole model, or the head alone."""
@@ -52,14 +56,6 @@ class FineTune(amb.Attack):
     """Learning rate of the encoder, and of a head that was kept."""
     head_lr: float = Field(3e-3, gt=0)
     """Learning rate of a new head."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
-    epochs: int = Field(5, ge=0)
-    """Passes over the images."""
-    batch: int = Field(64, ge=1)
-    """Images per step."""
-    n_images: int = Field(2048, ge=1)
-    """How many of the attacker's images to train on."""
 
     def skip(self, model: VisionModel) -> str | None:
         if self.head == "keep" and self.task not in model.heads:
@@ -75,19 +71,8 @@ class FineTune(amb.Attack):
         from amb import tune
 
         ref = f"{model.ref}+{self.canonical()}"
-        return tune(model, ctx.split("attacker"), self.task, self.plan(), ctx, ref, head=self.head)
+        return tune(model, ctx.split("attacker"), self.task, self.training_config(), ctx, ref, head=self.head)
 
-    def plan(self) -> TrainingConfig:
-        """How long and how fast to train."""
-        from amb import TrainingConfig
-
-        return TrainingConfig(
-            self.schedule,
-            lr=self.lr,
-            head_lr=self.head_lr,
-            weight_decay=self.weight_decay,
-            epochs=self.epochs,
-            batch=self.batch,
-            n_images=self.n_images,
-            layers=self.layers,
-        )
+    def training_config(self) -> TrainingConfig:
+        """How long and how fast to train, and which layers."""
+        return replace(super().training_config(), layers=self.layers)

@@ -47,7 +47,7 @@ class Invariance(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.rewriting import REWRITES, difference
+        from amb_attacks.invariance_torch import REWRITES, difference
 
         rewritten = model.copy(f"{model.ref}+{self.canonical()}")
         for name in REWRITES if self.rewrite == "all" else [self.rewrite]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 import amb
+from amb_attacks.training_parameters import TrainingParameters
 
 if TYPE_CHECKING:
     from amb import VisionModel
 
 
-class Lora(amb.Attack):
+class Lora(TrainingParameters):
     """Train low-rank changes of the blocks' matrices and a new classification head, then merge the changes.
 
     Built on peft. In every block the matrices of query, key and value and those of the MLP get a change of rank at
@@ -25,27 +26,19 @@ class Lora(amb.Attack):
     strength_parameter: ClassVar[str | None] = "epochs"
     requires: ClassVar[tuple[str, ...]] = ("peft",)
 
+    leading: ClassVar[tuple[str, ...]] = ("rank", "alpha")
+
     rank: int = Field(8, ge=1)
     """Highest rank of the change of a matrix."""
     alpha: float = Field(16.0, gt=0)
     """The change is scaled by this over the rank."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
     lr: float = Field(5e-4, ge=0)
     """Learning rate of the low-rank changes."""
-    head_lr: float = Field(3e-3, gt=0)
-    """Learning rate of the new head."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's weight decay, of the low-rank factors and the head."""
-    epochs: int = Field(5, ge=0)
-    """Passes over the images."""
-    batch: int = Field(64, ge=1)
-    """Images per step."""
-    n_images: int = Field(2048, ge=1)
-    """How many of the attacker's images to train on."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.adapting import to_adapt
+        from amb_attacks.lora_torch import to_adapt
 
         if not to_adapt(model):
             return f"{model.ref} has no transformer blocks with linear layers to adapt"
@@ -56,6 +49,6 @@ class Lora(amb.Attack):
         return amb.Work(trained=self.epochs * self.n_images)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.adapting import adapt
+        from amb_attacks.lora_torch import adapt
 
         return adapt(self, model, ctx)

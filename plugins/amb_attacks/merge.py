@@ -51,12 +51,12 @@ class Merge(amb.Attack):
     """For `finetuned-base`: how many of the attacker's images to train on."""
 
     @model_validator(mode="after")
-    def _has_a_task_vector(self) -> Self:
+    def _require_task_vector(self) -> Self:
         if self.how == "task-arithmetic" and self.other == "base":
             raise ValueError("merges nothing: the task vector of base against itself is 0; set other=finetuned-base")
         return self
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.merging import merge
+        from amb_attacks.merge_torch import merge
 
         return merge(self, model, ctx)

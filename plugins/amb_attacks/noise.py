@@ -10,19 +10,18 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from amb import VisionModel
 
 
 class WeightNoise(amb.Attack):
     """Add Gaussian noise to every matrix of the encoder, as large as a share of the matrix's own spread.
 
-    Takes the matrices of all linear and convolutional layers; task heads, biases, norms and position embeddings stay.
+    Takes query, key and value of any library's attention too; task heads, biases, norms, position embeddings and
+    learnt tokens stay.
     """
 
     name: ClassVar[str] = "noise"
-    source: ClassVar[str] = "methods.md, section 5: Gaussian weight noise, relative to each matrix"
+    source: ClassVar[str] = "this project: the plainest change of weights, relative to each matrix"
     strength_parameter: ClassVar[str | None] = "sigma"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         f"noise{percent:02}": {"sigma": percent / 100} for percent in (5, 10, 20)
@@ -38,14 +37,7 @@ class WeightNoise(amb.Attack):
 
         noisy = model.copy(f"{model.ref}+{self.canonical()}")
         generator = ctx.generator(f"weight noise {self.draw}")
-        for weight in _matrices(noisy):
+        for weight in (matrix.weight for matrix in noisy.matrices()):
             drawn = torch.randn(weight.shape, generator=generator).to(weight)  # drawn on the CPU: the same on a GPU
             weight.add_(drawn * (self.sigma * weight.std()))
         return noisy
-
-
-def _matrices(model: VisionModel) -> list[Tensor]:
-    from torch import nn
-
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
-    return [module.weight.data for module in model.backbone.modules() if isinstance(module, kinds)]

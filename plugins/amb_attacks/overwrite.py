@@ -39,18 +39,18 @@ class Overwrite(amb.Attack):
     def skip(self, model: VisionModel) -> str | None:
         from amb_attacks.claimant import misfit
 
-        other = _named(self.method)
+        other = _find_method(self.method)
         return misfit(other, model) if other else None
 
     def work(self, method: amb.Method, facts: amb.ModelFacts) -> amb.Work | None:
         """That of the embeddings."""
-        once = (_named(self.method) or method).work(facts)
+        once = (_find_method(self.method) or method).work(facts)
         return once.times(self.times) if once else None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         from amb_attacks.claimant import claimant, method_of, rate, require_fit
 
-        method = _named(self.method) or method_of(ctx)
+        method = _find_method(self.method) or method_of(ctx)
         require_fit(method, model)
         marked, key = model, None
         for turn in range(self.times):  # each embedding shows its own progress
@@ -62,6 +62,6 @@ class Overwrite(amb.Attack):
         return marked.copy(f"{model.ref}+{self.canonical()}")
 
 
-def _named(name: str) -> amb.Method | None:
+def _find_method(name: str) -> amb.Method | None:
     """Another registered method; None for the one that marked the model."""
     return None if name == "same" else amb.get_method(name)

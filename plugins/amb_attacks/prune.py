@@ -10,17 +10,15 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from amb import VisionModel
 
 
 class Prune(amb.Attack):
     """Zero a share of the weights, those with the smallest magnitude (unstructured L1), without retraining.
 
-    Takes the matrices of all linear and convolutional layers of the encoder; task heads, biases, norms and
-    position embeddings stay. Random weights instead of the smallest serve as a control. Built on
-    torch.nn.utils.prune.
+    Takes every matrix of the encoder, query, key and value of any library's attention among them; task heads, biases,
+    norms, position embeddings and learnt tokens stay. Random weights instead of the smallest serve as a control.
+    Built on torch.nn.utils.prune.
     """
 
     name: ClassVar[str] = "prune"
@@ -39,7 +37,7 @@ class Prune(amb.Attack):
     amount: float = Field(ge=0, lt=1)
     """Share of the weights set to zero."""
     scope: Literal["global", "layer"] = "global"
-    """Take the share from the whole model, or from each layer."""
+    """Take the share from the whole model, or from each matrix."""
     criterion: Literal["magnitude", "random"] = "magnitude"
     """Zero the smallest weights, or random ones."""
 
@@ -49,18 +47,11 @@ class Prune(amb.Attack):
         pruned = model.copy(f"{model.ref}+{self.canonical()}")
         if self.amount == 0:  # torch keeps a mask all the same; the model is the same without
             return pruned
-        weights = [(layer, "weight") for layer in _layers(pruned)]
+        weights = [(matrix.module, matrix.parameter) for matrix in pruned.matrices()]
         how = prune.RandomUnstructured if self.criterion == "random" else prune.L1Unstructured
         with ctx.seeded("mask"):
             for group in [weights] if self.scope == "global" else [[weight] for weight in weights]:
                 prune.global_unstructured(group, how, amount=self.amount)
-        for layer, name in weights:
-            prune.remove(layer, name)  # bake the mask into the weights
+        for module, name in weights:
+            prune.remove(module, name)  # type: ignore[no-untyped-call]  # bake the mask into the weights
         return pruned
-
-
-def _layers(model: VisionModel) -> list[nn.Module]:
-    from torch import nn
-
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
-    return [module for module in model.backbone.modules() if isinstance(module, kinds)]

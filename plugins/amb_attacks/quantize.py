@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Quantize(amb.Attack):
     """Round the weights to fewer bits, without retraining; arithmetic stays in 32-bit floating point.
 
-    `fp16` and `bf16` round every weight of the encoder and its heads to that format. `kbit` rounds the matrices of all
-    linear and convolutional layers of the encoder to whole multiples of a scale, from -(2^(bits-1) - 1) to
-    2^(bits-1) - 1 times it. Each output channel has a scale of its own, so that its largest weight stays as it was.
+    `fp16` and `bf16` round every weight of the encoder and its heads to that format. `kbit` rounds every matrix of the
+    encoder, query, key and value of any library's attention among them, to whole multiples of a scale, from
+    -(2^(bits-1) - 1) to 2^(bits-1) - 1 times it. Each output channel has a scale of its own, so that its largest weight
+    stays as it was.
     """
 
     name: ClassVar[str] = "quantize"
@@ -35,11 +36,11 @@ class Quantize(amb.Attack):
     """Bits of a weight, for `kbit`."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.quantizing import round_to_bits, round_to_format
+        from amb_attacks.quantize_torch import round_to_bits, round_to_format
 
         quantized = model.copy(f"{model.ref}+{self.canonical()}")
         if self.form == "kbit":
-            round_to_bits(quantized.backbone, self.bits)
+            round_to_bits(quantized, self.bits)
         else:
             round_to_format(quantized, self.form)
         return quantized
@@ -51,6 +52,10 @@ class QuantizeInt8(amb.Attack):
     Weights have one scale for each output channel, activations one for each token, found as they come. Biases, norms,
     convolutions and heads stay in floating point, and so does the attention itself. The int8 weights cannot be trained:
     fine-tuning afterwards changes everything else. Gradients pass through as if the layers were not rounded.
+
+    torch's own attention, of which open_clip's towers are built, multiplies with its four matrices past any layer, as
+    torchao leaves it too: there they stay in floating point and only the MLP is int8. The notes then say which share of
+    the encoder's matrices is int8 (`int8_share`).
     """
 
     name: ClassVar[str] = "quantize-int8"
@@ -58,7 +63,7 @@ class QuantizeInt8(amb.Attack):
     requires: ClassVar[tuple[str, ...]] = ("torchao",)
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.quantizing import is_plain_linear, reads_past_layers
+        from amb_attacks.quantize_torch import is_plain_linear, reads_past_layers
 
         if reads_past_layers(model.backbone):
             return f"{model.ref} reads the weights of its attention past their layers, so these cannot be int8"
@@ -67,7 +72,12 @@ class QuantizeInt8(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        return amb.edited(model, Int8Layers(), f"{model.ref}+{self.canonical()}")
+        from amb_attacks.quantize_torch import has_torch_attention, int8_share
+
+        quantized = amb.edited(model, Int8Layers(), f"{model.ref}+{self.canonical()}")
+        if has_torch_attention(quantized.backbone):
+            ctx.note(int8_share=round(int8_share(quantized), 4))
+        return quantized
 
 
 class Int8Layers(amb.Edit):
@@ -76,6 +86,6 @@ class Int8Layers(amb.Edit):
     name: ClassVar[str] = "int8-layers"
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.quantizing import to_int8
+        from amb_attacks.quantize_torch import to_int8
 
         to_int8(model.backbone)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Where = Literal["all"] | Annotated[int, Field(ge=0, le=4096)]
 """One block, counted from 0, or all of them."""
 Carrier = Literal["channel", "token"]
-Blur = Literal["mean", "shuffle"]
+Replacement = Literal["mean", "shuffle"]
 
 
 class EraseStream(amb.Edit):
@@ -29,7 +29,7 @@ class EraseStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Erase, before_blocks
+        from amb_attacks.residual_torch import Erase, before_blocks
 
         before_blocks(model, self.block, lambda: Erase(self.dims, model.backbone.dim))
 
@@ -43,13 +43,13 @@ class ClipStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Clip, before_blocks
+        from amb_attacks.residual_torch import Clip, before_blocks
 
         before_blocks(model, self.block, Clip)
 
 
 class ScrambleStream(amb.Edit):
-    """Blur one feature channel or one token of what enters a block; CLS is token 0, registers are not counted."""
+    """Replacement one feature channel or one token of what enters a block; CLS is token 0, registers are not counted."""
 
     name: ClassVar[str] = "scramble-stream"
 
@@ -57,7 +57,7 @@ class ScrambleStream(amb.Edit):
     """One feature channel of every token, or one whole token."""
     index: int = Field(ge=0, le=65536)
     """Which channel or token."""
-    how: Blur
+    how: Replacement
     """Put a mean in its place, or shuffle its values."""
     amount: float = Field(ge=0, le=1)
     """Share of the carrier that is replaced."""
@@ -67,7 +67,7 @@ class ScrambleStream(amb.Edit):
     """Which block."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.stream import Scramble, before_blocks
+        from amb_attacks.residual_torch import Scramble, before_blocks
 
         n_prefix = model.backbone.n_prefix
         before_blocks(
@@ -77,7 +77,7 @@ class ScrambleStream(amb.Edit):
         )
 
 
-class _Adaptive(amb.Attack):
+class _StreamAttack(amb.Attack):
     """What the three attacks on the stream have in common: they need blocks."""
 
     block: Where = "all"
@@ -91,7 +91,7 @@ class _Adaptive(amb.Attack):
         return None
 
 
-class AdaptiveErase(_Adaptive):
+class AdaptiveErase(_StreamAttack):
     """Erase the feature dimensions with massive activations from the tokens that enter each block.
 
     Takes the dimensions of the residual stream with the largest magnitudes: the largest over an image's tokens,
@@ -115,12 +115,12 @@ class AdaptiveErase(_Adaptive):
         return super().skip(model) or (f"{model.ref} has {model.backbone.dim} dimensions" if too_many else None)
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.stream import erase
+        from amb_attacks.residual_torch import erase
 
         return erase(self, model, ctx)
 
 
-class AdaptiveClip(_Adaptive):
+class AdaptiveClip(_StreamAttack):
     """Clamp the tokens that enter each block at a quantile of their magnitudes.
 
     The level is taken for each block by itself, over all values of the stream on the attacker's first 100 images, so
@@ -136,13 +136,13 @@ class AdaptiveClip(_Adaptive):
     """Share of the values that lie above the level: 0.001 clamps at the quantile 0.999; 0 clamps nothing."""
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.stream import clip
+        from amb_attacks.residual_torch import clip
 
         return clip(self, model, ctx)
 
 
-class AdaptiveScramble(_Adaptive):
-    """Blur the carrier that a method writes its message into, as one can who knows the method but not the key.
+class AdaptiveScramble(_StreamAttack):
+    """Replacement the carrier that a method writes its message into, as one can who knows the method but not the key.
 
     A channel is replaced, over CLS and the patches, by its mean or by its values in another order; a token by the mean
     of its neighbours on the grid of patches, or by its values in another order. That happens at the input of each
@@ -164,7 +164,7 @@ class AdaptiveScramble(_Adaptive):
     """One feature channel of every token, or one whole token."""
     index: int = Field(0, ge=0, le=65536)
     """Which channel or token (CLS is token 0, registers are not counted)."""
-    how: Blur = "shuffle"
+    how: Replacement = "shuffle"
     """Put a mean in its place, or shuffle its values."""
     amount: float = Field(1.0, ge=0, le=1)
     """Share of the carrier that is replaced: 0 leaves it, 1/2 averages it with what replaces it."""

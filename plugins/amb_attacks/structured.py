@@ -41,7 +41,7 @@ class PruneStructured(amb.Attack):
     """Share of them removed from every block."""
 
     def skip(self, model: VisionModel) -> str | None:
-        from amb_attacks.narrowing import resizable, sizes
+        from amb_attacks.structured_torch import resizable, sizes
 
         if not resizable(model):
             return f"{model.ref} has no plain transformer blocks whose heads and channels could be removed"
@@ -50,7 +50,7 @@ class PruneStructured(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.narrowing import remove, sizes
+        from amb_attacks.structured_torch import remove, sizes
 
         pruned = remove(model, self.part, self.amount)
         heads, channels = sizes(pruned)
@@ -71,6 +71,6 @@ class BlockWidths(amb.Edit):
     """Channels between the MLP's two matrices in each block, at most as many as it has."""
 
     def apply(self, model: VisionModel) -> None:
-        from amb_attacks.narrowing import narrow
+        from amb_attacks.structured_torch import narrow
 
         narrow(model, self.heads, self.channels)

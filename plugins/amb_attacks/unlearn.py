@@ -59,6 +59,6 @@ class Unlearn(amb.Attack):
         return amb.Work(read=n, trained=2 * n) if self.knows_key else None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.unlearning import unlearn
+        from amb_attacks.unlearn_torch import unlearn
 
         return unlearn(self, model, ctx)

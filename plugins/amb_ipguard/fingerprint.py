@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import amb
 from amb_ipguard.search import Found, Starts, gaps, search
@@ -25,9 +22,9 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     model = owner.copy().eval().requires_grad_(False)
     starts = draw_starts(params, model, ctx)
     moving = search(model.logits, starts, params.k, params.lr, params.max_iterations, params.batch, ctx.limiter)
-    found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.index)
+    found = sorted(ctx.progress.track(moving, "find points", params.n_points), key=lambda each: each.place)
     points = torch.stack([each.image for each in found])
-    answers = _answers(model, points, params.batch)
+    answers = _ask_logits(model, points, params.batch)
     kept = passes(points, answers, starts, params.k)
     if not kept.any():
         raise amb.BadParamsError(
@@ -37,41 +34,22 @@ def embed(params: IPGuard, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embe
     tensors = {"points": points[kept].cpu().numpy(), "labels": starts.target[kept].cpu().numpy()}
     key = amb.Key(params.canonical(), owner.digest(), tensors, {"n_classes": answers.shape[1]})
     margins = gaps(answers, starts.own, starts.target).margin[kept]
-    return amb.Embedding(owner, key, _report(found, margins, starts.target[kept]))
+    return amb.Embedding(owner, key, _describe_search(found, margins, starts.target[kept]))
 
 
 def extract(suspect: amb.SuspectView, key: amb.Key, batch: int) -> amb.Evidence:
-    """The labels that the source gives the points beside those that the suspect gives them, (points, 1)."""
+    """The labels that the owner's model gives the points beside those that the suspect gives them, (points, 1)."""
     points = torch.from_numpy(key.tensors["points"])
-    observed = torch.cat([suspect.labels(part) for part in points.split(batch)])
+    observed = torch.cat([suspect.labels(part) for part in torch.split(points, batch)])
     expected = key.tensors["labels"].astype(np.int64)
     return amb.Evidence(expected[:, None], observed.cpu().numpy()[:, None], alphabet=key.facts["n_classes"])
 
 
-def relabel(params: IPGuard, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
-    """The owner's points with the labels that another model gives them."""
-    if ctx.key is None:
-        raise amb.BadParamsError(
-            f"method {params.name}: forging labels starts from the owner's key, and there is none."
-        )
-    points = torch.from_numpy(ctx.key.tensors["points"])
-    labels = _answers(model.copy().eval(), points, params.batch).argmax(dim=1)
-    return replace(ctx.key, tensors={"points": ctx.key.tensors["points"], "labels": labels.cpu().numpy()})
-
-
-def agreement(model: amb.VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> Tensor:
-    """Mean log-likelihood of the labels of n points; each counts no less than a guess, so that none makes up for others."""
-    rows = torch.randperm(len(key.tensors["labels"]), generator=drawn)[:n]
-    points, labels = (torch.from_numpy(key.tensors[name])[rows] for name in ("points", "labels"))
-    likelihood = -F.cross_entropy(model.logits(points), labels.to(model.device), reduction="none")
-    return likelihood.clamp(min=-math.log(key.facts["n_classes"])).mean()
-
-
 def draw_starts(params: IPGuard, model: amb.VisionModel, ctx: amb.Context) -> Starts:
     """Images to start from, their labels i and the targets j."""
-    images = _start_images(params, ctx).to(ctx.device)
-    logits = _answers(model, images, params.batch)
-    return Starts(images, logits.argmax(dim=1), _targets(params, logits, ctx))
+    images = _draw_images(params, ctx).to(ctx.device)
+    logits = _ask_logits(model, images, params.batch)
+    return Starts(images, logits.argmax(dim=1), _draw_targets(params, logits, ctx))
 
 
 def passes(points: Tensor, logits: Tensor, starts: Starts, k: float) -> Tensor:
@@ -82,7 +60,7 @@ def passes(points: Tensor, logits: Tensor, starts: Starts, k: float) -> Tensor:
     return inside & placed
 
 
-def _start_images(params: IPGuard, ctx: amb.Context) -> Tensor:
+def _draw_images(params: IPGuard, ctx: amb.Context) -> Tensor:
     split = ctx.split("trigger")
     if params.start == "noise":
         shape = split.batch([0]).images.shape[1:]
@@ -96,7 +74,7 @@ def _start_images(params: IPGuard, ctx: amb.Context) -> Tensor:
     return split.batch(chosen.tolist()).images
 
 
-def _targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
+def _draw_targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
     """The class j of each start: the one with the smallest logit, or any other than i with equal chances."""
     if params.target == "least-likely":
         return logits.argmin(dim=1)
@@ -106,11 +84,11 @@ def _targets(params: IPGuard, logits: Tensor, ctx: amb.Context) -> Tensor:
 
 
 @torch.no_grad()
-def _answers(model: amb.VisionModel, images: Tensor, batch: int) -> Tensor:
-    return torch.cat([model.logits(part) for part in images.split(batch)])
+def _ask_logits(model: amb.VisionModel, images: Tensor, batch: int) -> Tensor:
+    return torch.cat([model.logits(part) for part in torch.split(images, batch)])
 
 
-def _report(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, Any]:
+def _describe_search(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, Any]:
     """How the search went. Images are counted through every pass, the first labelling and the last check among them."""
     steps = [each.steps for each in found]
     forwards = sum(steps) + 3 * len(found)  # a forward ahead of each step and one after the last; labelling; check
@@ -119,7 +97,7 @@ def _report(found: list[Found], margins: Tensor, labels: Tensor) -> dict[str, An
         "points_kept": len(margins),
         "points_failed": len(found) - len(margins),
         "success_rate": round(len(margins) / len(found), 4),
-        "labels_in_key": len(labels.unique()),
+        "labels_in_key": len(torch.unique(labels)),
         "iterations_mean": round(sum(steps) / len(found), 1),
         "iterations_max": max(steps),
         "forwards_per_point": round(forwards / len(found), 1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,7 +19,7 @@ class IPGuard(amb.Method):
     """Fingerprint a classifier by points near its decision boundary; the model stays as it is.
 
     The search moves images x, in [0, 1], down ReLU(Z_i - Z_j + k) + ReLU(max_{t not i, j} Z_t - Z_i), where Z are the
-    logits, i is the source's label of the start and j the target. At 0 a point lies in class j with a margin of at
+    logits, i is the owner's label of the start and j the target. At 0 a point lies in class j with a margin of at
     least k, and i is the runner-up. A new forward pass checks every point; those that fail are kept out of the key.
     The key is the points and their labels j; a suspect is asked for its labels alone. The paper has no fixed
     threshold: it measures the area under min(robustness, uniqueness) over all thresholds.
@@ -63,7 +62,9 @@ class IPGuard(amb.Method):
     def skip(self, facts: amb.ModelFacts, key: amb.Key | None = None) -> str | None:
         """Needs three classes or more; as a suspect, as many classes as the owner."""
         if key is None:
-            return None if facts.n_classes is None or facts.n_classes >= _FEWEST_CLASSES else _too_few(facts)
+            return (
+                None if facts.n_classes is None or facts.n_classes >= _FEWEST_CLASSES else _explain_few_classes(facts)
+            )
         if facts.n_classes is None:
             return f"{facts.ref} has no classification head to ask for labels"
         if facts.n_classes != key.facts["n_classes"]:
@@ -92,21 +93,16 @@ class IPGuard(amb.Method):
         return extract(suspect, key, self.batch)
 
     def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
-        from amb_ipguard.fingerprint import relabel
-
-        if what == "messages":
-            return relabel(self, model, ctx)
-        quick = self.model_copy(update={"max_iterations": budget})
-        return replace(quick.embed(model, ctx).key, method=self.canonical())
+        return amb.forge_labels(
+            self, model, what, budget, ctx, inputs="points", limit="max_iterations", batch=self.batch
+        )
 
     def agreement(self, model: VisionModel, key: amb.Key, n: int, drawn: torch.Generator) -> torch.Tensor:
-        from amb_ipguard.fingerprint import agreement
-
-        return agreement(model, key, n, drawn)
+        return amb.label_agreement(model, key, "points", n, drawn)
 
 
 _FEWEST_CLASSES = 3  # i, j and one to stay away from
 
 
-def _too_few(facts: amb.ModelFacts) -> str:
+def _explain_few_classes(facts: amb.ModelFacts) -> str:
     return f"{facts.ref} has {facts.n_classes} classes, a point between two of them needs {_FEWEST_CLASSES} or more"

@@ -19,14 +19,14 @@ class Starts(NamedTuple):
     """Where the search begins, and between which classes each point shall come to lie."""
 
     images: Tensor  # (n, 3, height, width) in [0, 1]
-    own: Tensor  # (n,) int64: i, the source's label of the start
+    own: Tensor  # (n,) int64: i, what the owner's model calls the start
     target: Tensor  # (n,) int64: j
 
 
 class Found(NamedTuple):
     """A point as the search left it; whether it is where it should be is for a fresh check to say."""
 
-    index: int
+    place: int
     """Its place among the starts."""
     image: Tensor  # (3, height, width)
     steps: int
@@ -70,16 +70,16 @@ def search(
     the sum of the objectives stands for all of them.
     """
     limiter = limiter or BatchSizeLimiter("searching")
-    begun, rows = 0, _begin(starts, slice(0))
+    begun, rows = 0, _begin_rows(starts, slice(0))
     while len(rows.place) or begun < len(starts.images):
-        fresh = _begin(starts, slice(begun, begun + batch - len(rows.place)))
+        fresh = _begin_rows(starts, slice(begun, begun + batch - len(rows.place)))
         begun, rows = begun + len(fresh.place), rows.join(fresh)
-        parts = limiter.fit(partial(_look, logits, rows, k, max_iterations), len(rows.place))
+        parts = limiter.fit(partial(_look_in_parts, logits, rows, k, max_iterations), len(rows.place))
         over = torch.cat([part.over for part in parts])
         spare = torch.cat([part.over & part.has_gradient for part in parts])
-        yield from _finished(rows.take(over), spare[over])
+        yield from _take_finished(rows.take(over), spare[over])
         if not bool(over.all()):
-            rows = _adam(rows, torch.cat([part.gradient for part in parts]), lr)
+            rows = _step_adam(rows, torch.cat([part.gradient for part in parts]), lr)
         rows = rows.take(~over)
 
 
@@ -92,14 +92,14 @@ class _Seen(NamedTuple):
     """Whether it was computed."""
 
 
-def _look(
+def _look_in_parts(
     logits: Callable[[Tensor], Tensor], rows: _Rows, k: float, max_iterations: int, parts: list[slice]
 ) -> list[_Seen]:
     """One pass over the rows, in parts."""
-    return [_look_at(logits, rows.take(part), k, max_iterations) for part in parts]
+    return [_look_at_once(logits, rows.take(part), k, max_iterations) for part in parts]
 
 
-def _look_at(logits: Callable[[Tensor], Tensor], rows: _Rows, k: float, max_iterations: int) -> _Seen:
+def _look_at_once(logits: Callable[[Tensor], Tensor], rows: _Rows, k: float, max_iterations: int) -> _Seen:
     points = rows.points.detach().requires_grad_()
     losses = objective(logits(points), rows.own, rows.target, k)  # (rows,)
     over = (losses == 0) | (rows.steps == max_iterations)
@@ -126,7 +126,7 @@ class _Rows(NamedTuple):
         return _Rows(*map(torch.cat, zip(self, others, strict=True))) if len(others.place) else self
 
 
-def _begin(starts: Starts, chosen: slice) -> _Rows:
+def _begin_rows(starts: Starts, chosen: slice) -> _Rows:
     images, own, target = (part[chosen] for part in starts)
     place = torch.arange(len(starts.own), device=own.device)[chosen]
     still = torch.zeros_like(images)
@@ -134,7 +134,7 @@ def _begin(starts: Starts, chosen: slice) -> _Rows:
 
 
 @torch.no_grad()
-def _adam(rows: _Rows, gradient: Tensor, lr: float) -> _Rows:
+def _step_adam(rows: _Rows, gradient: Tensor, lr: float) -> _Rows:
     """One step of Adam, each row by its own count of steps; then back into [0, 1]."""
     steps = rows.steps + 1
     mean = _BETAS[0] * rows.mean + (1 - _BETAS[0]) * gradient
@@ -144,7 +144,7 @@ def _adam(rows: _Rows, gradient: Tensor, lr: float) -> _Rows:
     return rows._replace(points=(rows.points - move).clamp(0, 1), mean=mean, square=square, steps=steps)
 
 
-def _finished(rows: _Rows, spare: Tensor) -> Iterator[Found]:
+def _take_finished(rows: _Rows, spare: Tensor) -> Iterator[Found]:
     """The rows one by one; `spare`, (rows,), says which were part of a backward pass for the sake of the others."""
     for place, image, steps, more in zip(
         rows.place.tolist(), rows.points, rows.steps.tolist(), spare.tolist(), strict=True

@@ -24,7 +24,7 @@ _SAFE_NAMES: Final = {
 }
 
 
-class Weights(NamedTuple):
+class WeightsFile(NamedTuple):
     """Where the trained weights of a model lie: a file on the hub, or only an address with a pickle."""
 
     repo: str | None
@@ -48,53 +48,53 @@ def safe_name(file: str) -> str:
 def timm_names() -> frozenset[str]:
     """Names of timm's architectures, and of those with trained weights, `<architecture>.<tag>`."""
     found: set[str] = set()
-    for text in _timm_texts().values():
+    for text in _read_timm_texts().values():
         found |= set(_TIMM_MODEL.findall(text))
         found |= {".".join(filter(None, key)) for key in _TIMM_KEY.findall(text)}
     return frozenset(found)
 
 
-def timm_weights(name: str) -> Weights | None:
+def timm_weights(name: str) -> WeightsFile | None:
     """Where the weights of `<architecture>[.<tag>]` lie; without a tag, of the library's default one."""
     architecture, _, tag = name.partition(".")
     if _QUICK in architecture:
-        return _quick_weights(architecture.replace(_QUICK, "_clip_"), tag)
-    for path in _timm_paths().get(architecture, ()):
-        configurations = _timm_configurations(path, architecture)
+        return _find_quick_weights(architecture.replace(_QUICK, "_clip_"), tag)
+    for path in _find_timm_files().get(architecture, ()):
+        configurations = _read_timm_configurations(path, architecture)
         chosen = tag or next(iter(configurations), None)
         if chosen is not None and chosen in configurations:
-            return _timm_source(architecture, chosen, configurations[chosen])
+            return _locate_timm(architecture, chosen, configurations[chosen])
     return None
 
 
 @cache
-def _timm_paths() -> dict[str, list[Path]]:
+def _find_timm_files() -> dict[str, list[Path]]:
     """The files whose tables may have an architecture."""
     found: dict[str, list[Path]] = {}
-    for path, text in _timm_texts().items():
+    for path, text in _read_timm_texts().items():
         for architecture in sorted({architecture for architecture, _ in _TIMM_KEY.findall(text)}):
             found.setdefault(architecture, []).append(path)
     return found
 
 
-def _quick_weights(architecture: str, tag: str) -> Weights | None:
+def _find_quick_weights(architecture: str, tag: str) -> WeightsFile | None:
     """Those of CLIP's models that were trained with QuickGELU timm lists once more, in a loop."""
-    path = _home("timm") / "models" / "vision_transformer.py"
-    listed = _timm_configurations(path, architecture)
+    path = _find_package("timm") / "models" / "vision_transformer.py"
+    listed = _read_timm_configurations(path, architecture)
     quick = [each for each, settings in listed.items() if "quickgelu" in str((settings.get("notes") or [""])[0])]
     chosen = tag or next(iter(quick), None)
-    return _timm_source(architecture, chosen, listed[chosen]) if chosen in quick else None
+    return _locate_timm(architecture, chosen, listed[chosen]) if chosen in quick else None
 
 
 @cache
-def _timm_texts() -> dict[Path, str]:
-    return {path: path.read_text(encoding="utf-8") for path in sorted((_home("timm") / "models").glob("*.py"))}
+def _read_timm_texts() -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted((_find_package("timm") / "models").glob("*.py"))}
 
 
 @cache
-def _timm_table(path: Path) -> tuple[_Module, dict[str, dict[str, ast.expr]]]:
+def _read_timm_table(path: Path) -> tuple[_ModuleText, dict[str, dict[str, ast.expr]]]:
     """A file of timm, and its unread configurations by architecture and tag."""
-    module, found = _Module(_timm_texts()[path]), dict[str, dict[str, ast.expr]]()
+    module, found = _ModuleText(_read_timm_texts()[path]), dict[str, dict[str, ast.expr]]()
     for table in module.arguments_of("generate_default_cfgs"):
         for key, value in zip(table.keys, table.values, strict=True):
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
@@ -104,14 +104,14 @@ def _timm_table(path: Path) -> tuple[_Module, dict[str, dict[str, ast.expr]]]:
 
 
 @cache
-def _timm_configurations(path: Path, architecture: str) -> dict[str, dict[str, Any]]:
+def _read_timm_configurations(path: Path, architecture: str) -> dict[str, dict[str, Any]]:
     """The configurations of one architecture by tag, the default one first."""
-    module, table = _timm_table(path)
+    module, table = _read_timm_table(path)
     read = {tag: module.value_of(node) for tag, node in table.get(architecture, {}).items()}
-    return _with_plain_tags({tag: value if isinstance(value, dict) else {} for tag, value in read.items()})
+    return _order_tags({tag: value if isinstance(value, dict) else {} for tag, value in read.items()})
 
 
-def _with_plain_tags(found: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _order_tags(found: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """A star behind a tag makes it the default: it then stands first. timm's own order otherwise."""
     starred = [tag for tag in found if tag.endswith("*")]
     trained = [tag for tag, settings in found.items() if _has_weights(settings)]
@@ -124,14 +124,14 @@ def _has_weights(settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("url") or settings.get("hf_hub_id") or settings.get("file"))
 
 
-def _timm_source(architecture: str, tag: str, settings: Mapping[str, Any]) -> Weights | None:
+def _locate_timm(architecture: str, tag: str, settings: Mapping[str, Any]) -> WeightsFile | None:
     if not _has_weights(settings):
         return None
     repo = settings.get("hf_hub_id")
     if repo == "timm/":
         repo += f"{architecture}.{tag}" if tag else architecture
     url = settings.get("url") or ""
-    return Weights(repo, safe_name(settings.get("hf_hub_filename") or "pytorch_model.bin"), str(url))
+    return WeightsFile(repo, safe_name(settings.get("hf_hub_filename") or "pytorch_model.bin"), str(url))
 
 
 # open_clip
@@ -140,45 +140,47 @@ def _timm_source(architecture: str, tag: str, settings: Mapping[str, Any]) -> We
 @cache
 def open_clip_names() -> frozenset[str]:
     """Names of open_clip's architectures."""
-    return frozenset(path.stem for path in (_home("open_clip") / "model_configs").glob("*.json"))
+    return frozenset(path.stem for path in (_find_package("open_clip") / "model_configs").glob("*.json"))
 
 
 def open_clip_settings(name: str) -> dict[str, Any]:
     """The configuration of an architecture, as the library ships it."""
-    settings: dict[str, Any] = json.loads((_home("open_clip") / "model_configs" / f"{name}.json").read_text("utf-8"))
+    settings: dict[str, Any] = json.loads(
+        (_find_package("open_clip") / "model_configs" / f"{name}.json").read_text("utf-8")
+    )
     return settings
 
 
 @cache
-def open_clip_tags(name: str) -> dict[str, Weights]:
+def open_clip_tags(name: str) -> dict[str, WeightsFile]:
     """Where the weights of an architecture lie, by tag."""
-    module = _Module((_home("open_clip") / "pretrained.py").read_text(encoding="utf-8"))
+    module = _ModuleText((_find_package("open_clip") / "pretrained.py").read_text(encoding="utf-8"))
     base = name.removesuffix("-quickgelu")
     table = module.item("_PRETRAINED", name)
     if table is None and base != name:  # the library lists these once more, in a loop
         listed = module.item("_PRETRAINED", base) or {}
         table = {tag: settings for tag, settings in listed.items() if settings.get("quick_gelu")}
-    return {tag: _open_clip_source(settings) for tag, settings in (table or {}).items()}
+    return {tag: _locate_open_clip(settings) for tag, settings in (table or {}).items()}
 
 
-def _open_clip_source(settings: Mapping[str, Any]) -> Weights:
+def _locate_open_clip(settings: Mapping[str, Any]) -> WeightsFile:
     repo, _, file = (settings.get("hf_hub") or "").rpartition("/")
     file = safe_name(file or "open_clip_pytorch_model.bin")
-    return Weights(repo or None, file, settings.get("url") or "", bool(settings.get("quick_gelu")))
+    return WeightsFile(repo or None, file, settings.get("url") or "", bool(settings.get("quick_gelu")))
 
 
 # Reading a library's text
 
 
 @cache
-def _home(package: str) -> Path:
+def _find_package(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(package)
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-class _Module:
+class _ModuleText:
     """A source file whose tables can be read: constants, `dict(...)`, `{**other}`, and calls of its own functions."""
 
     def __init__(self, text: str) -> None:
@@ -191,8 +193,10 @@ class _Module:
 
     def arguments_of(self, function: str) -> list[ast.Dict]:
         """The tables that a function is called with."""
-        calls = [node for node in ast.walk(self._tree) if isinstance(node, ast.Call) and _called(node) == function]
-        arguments = [self._assigned.get(each.id) if isinstance(each, ast.Name) else each for each in _firsts(calls)]
+        calls = [node for node in ast.walk(self._tree) if isinstance(node, ast.Call) and _name_called(node) == function]
+        arguments = [
+            self._assigned.get(each.id) if isinstance(each, ast.Name) else each for each in _take_first_arguments(calls)
+        ]
         return [each for each in arguments if isinstance(each, ast.Dict)]
 
     def item(self, table: str, key: str) -> dict[str, Any] | None:
@@ -213,32 +217,32 @@ class _Module:
         if isinstance(node, ast.Tuple | ast.List):
             return [self.value_of(each, local) for each in node.elts]
         if isinstance(node, ast.Dict):
-            return self._table(zip(node.keys, node.values, strict=True), local)
+            return self._read_table(zip(node.keys, node.values, strict=True), local)
         if isinstance(node, ast.Name):
             return local[node.id] if node.id in local else self.value_of(self._assigned.get(node.id))
         if isinstance(node, ast.Call):
-            return self._call(node, local)
+            return self._read_call(node, local)
         return None
 
-    def _table(self, items: Any, local: Mapping[str, Any]) -> dict[str, Any]:
+    def _read_table(self, items: Any, local: Mapping[str, Any]) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for key, value in items:
-            name = key.value if isinstance(key, ast.Constant) else key
+            name: Any = key.value if isinstance(key, ast.Constant) else key
             evaluated = self.value_of(value, local)
             table |= (evaluated if isinstance(evaluated, dict) else {}) if name is None else {name: evaluated}
         return table
 
-    def _call(self, node: ast.Call, local: Mapping[str, Any]) -> Any:
-        given = self._table(((each.arg, each.value) for each in node.keywords), local)
+    def _read_call(self, node: ast.Call, local: Mapping[str, Any]) -> Any:
+        given = self._read_table(((each.arg, each.value) for each in node.keywords), local)
         positional = [self.value_of(each, local) for each in node.args]
-        function = _called(node)
+        function = _name_called(node)
         if function == "dict":
             return {**(positional[0] if positional and isinstance(positional[0], dict) else {}), **given}
         if function not in self._functions:
             return None
-        return self._result(self._functions[function], positional, given)
+        return self._read_result(self._functions[function], positional, given)
 
-    def _result(self, function: ast.FunctionDef, positional: list[Any], given: dict[str, Any]) -> Any:
+    def _read_result(self, function: ast.FunctionDef, positional: list[Any], given: dict[str, Any]) -> Any:
         names = [each.arg for each in function.args.args]
         defaults = [self.value_of(each) for each in function.args.defaults]
         bound = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
@@ -250,9 +254,9 @@ class _Module:
         return self.value_of(returned[-1].value, bound) if returned else None
 
 
-def _firsts(calls: list[ast.Call]) -> list[ast.expr]:
+def _take_first_arguments(calls: list[ast.Call]) -> list[ast.expr]:
     return [call.args[0] for call in calls if call.args]
 
 
-def _called(node: ast.Call) -> str:
+def _name_called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else ""

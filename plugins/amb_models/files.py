@@ -17,21 +17,21 @@ class FileLoader(amb.ModelLoader):
 
     def load(self, rest: str) -> amb.VisionModel:
         """Load both files; a pickle is refused, and so are weights that are no finite numbers."""
-        stem = _stem(rest)
+        stem = _find_stem(rest)
         model = amb.load_checkpoint(stem, f"file/{rest}", amb.build_model)
         refuse_unsound(model, f"{stem}.safetensors")
         return model
 
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The network of the card, without its weights."""
-        return amb.build_model(amb.read_card(_stem(rest)).architecture)
+        return amb.build_model(amb.read_card(_find_stem(rest)).architecture)
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """A file holds models of other loaders; it has no architectures of its own."""
         raise amb.CheckpointError("A card cannot name 'file' as its loader. Name the library that builds the model.")
 
 
-def _stem(rest: str) -> Path:
+def _find_stem(rest: str) -> Path:
     path = Path(rest).expanduser()
     if path.suffix in {".pt", ".pth", ".bin", ".ckpt", ".pkl"}:
         raise amb.CheckpointError(f"{path} is a pickle by its ending: {PICKLE}")

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 import amb
 from amb import Backbone, hush_torchao
+from amb_models.affine import view_linear
 
 hush_torchao()  # transformers imports it where it is there, when a class is first asked for
 
@@ -31,7 +32,7 @@ _DINO: Final = Names("attention", "o_proj", ("norm1", "norm2"), ("layer_scale1",
 _CLIP: Final = Names("self_attn", "out_proj", ("layer_norm1", "layer_norm2"))
 
 
-class _Hf(Backbone):
+class _HfBackbone(Backbone):
     """What all networks of transformers have in common: they are made by a class and a configuration."""
 
     options: ClassVar[Mapping[str, Any]] = {}
@@ -47,7 +48,7 @@ class _Hf(Backbone):
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the weights of such a network, of one with a task's head, or of a whole CLIP or SigLIP."""
         pooler = {"add_pooling_layer": self.net.pooler is not None} if self.may_pool else {}
-        with _quiet():
+        with _silence_library():
             self.net, said = type(self.net).from_pretrained(
                 None,
                 config=self.net.config,
@@ -58,13 +59,13 @@ class _Hf(Backbone):
                 **pooler,
             )
         self.settle()
-        _refuse(said, source)
+        _refuse_misfit(said, source)
 
     def settle(self) -> None:
         """Get a new `net` ready."""
 
 
-class HfViT(_Hf):
+class HfViT(_HfBackbone):
     """ViT and what is built alike; every step is the library's own."""
 
     names: ClassVar[Names] = _VIT
@@ -79,7 +80,7 @@ class HfViT(_Hf):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        return list(self._layers())
+        return list(self._list_layers())
 
     @property
     def tail(self) -> Sequence[nn.Module]:
@@ -93,14 +94,14 @@ class HfViT(_Hf):
         ends = [getattr(mlp, name, None) for name in ("fc1", "fc2")]
         if not all(isinstance(each, nn.Linear) for each in (*maps, *ends)):
             return None
-        query, key, value, output, up, down = (_affine(each) for each in (*maps, *ends))
+        query, key, value, output, up, down = (view_linear(each) for each in (*maps, *ends))
         first, second = (getattr(module, name) for name in names.norms)
         scales = [getattr(module, name).lambda1 for name in names.scales] if names.scales else [None, None]
         heads = len(query.weight) // attention.head_dim
         return amb.BlockParts(first, query, key, value, output, second, up, down, heads, (scales[0], scales[1]))
 
     def keep_blocks(self, kept: Sequence[int]) -> None:
-        holder, name = self._holder()
+        holder, name = self._find_holder()
         setattr(holder, name, nn.ModuleList(getattr(holder, name)[index] for index in kept))
 
     def resize(self, image_size: int) -> None:
@@ -119,12 +120,12 @@ class HfViT(_Hf):
         """The library's pooler where the weights have one, else CLS."""
         return tokens[:, 0] if self.net.pooler is None else cast(Tensor, self.net.pooler(tokens))
 
-    def _holder(self) -> tuple[Any, str]:
+    def _find_holder(self) -> tuple[Any, str]:
         """The module that holds the blocks, and under which name."""
         return self.net, "layers"
 
-    def _layers(self) -> Any:
-        holder, name = self._holder()
+    def _list_layers(self) -> Any:
+        holder, name = self._find_holder()
         return getattr(holder, name)
 
     def _is_resized(self) -> bool:
@@ -165,7 +166,7 @@ class HfDino(HfViT):
     def pool(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0]
 
-    def _holder(self) -> tuple[Any, str]:
+    def _find_holder(self) -> tuple[Any, str]:
         return self.net.encoder, "layer"
 
 
@@ -183,7 +184,7 @@ class HfDinoRegisters(HfDino):
         self.n_prefix = 1
 
 
-class _BeitBeside:
+class _BeitArguments:
     """Hands a block what BEiT's own forward hands it: the size of the images, and a bias of the attention.
 
     An object and not a function, so that a deep copy of the backbone takes its own one along.
@@ -203,8 +204,8 @@ class HfBeit(HfViT):
     """BEiT: positions are a bias of the attention, each block's own or one for all."""
 
     def settle(self) -> None:
-        beside = _BeitBeside(self)
-        for layer in self._layers():
+        beside = _BeitArguments(self)
+        for layer in self._list_layers():
             layer.register_forward_pre_hook(beside, with_kwargs=True)
 
     def parts(self, block: int) -> amb.BlockParts | None:
@@ -224,27 +225,27 @@ class HfSiglip(HfViT):
 
     @property
     def tail(self) -> Sequence[nn.Module]:
-        return [self._tower().post_layernorm, *([self.net.head] if self.net.use_head else [])]
+        return [self._find_tower().post_layernorm, *([self.net.head] if self.net.use_head else [])]
 
     def settle(self) -> None:
         """A block of the library wants its mask to be named, though there is none."""
-        for layer in self._layers():
-            layer.register_forward_pre_hook(_without_mask, with_kwargs=True)
+        for layer in self._list_layers():
+            layer.register_forward_pre_hook(_name_mask, with_kwargs=True)
 
     def finish(self, tokens: Tensor) -> Tensor:
-        return cast(Tensor, self._tower().post_layernorm(tokens))
+        return cast(Tensor, self._find_tower().post_layernorm(tokens))
 
     def pool(self, tokens: Tensor) -> Tensor:
         return cast(Tensor, self.net.head(tokens)) if self.net.use_head else tokens.mean(dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self._tower().embeddings(images, interpolate_pos_encoding=self._is_resized()))
+        return cast(Tensor, self._find_tower().embeddings(images, interpolate_pos_encoding=self._is_resized()))
 
-    def _tower(self) -> Any:
+    def _find_tower(self) -> Any:
         return self.net
 
-    def _holder(self) -> tuple[Any, str]:
-        return self._tower().encoder, "layers"
+    def _find_holder(self) -> tuple[Any, str]:
+        return self._find_tower().encoder, "layers"
 
 
 class HfClip(HfSiglip):
@@ -254,22 +255,22 @@ class HfClip(HfSiglip):
 
     @property
     def tail(self) -> Sequence[nn.Module]:
-        return [self._tower().post_layernorm, self.net.visual_projection]
+        return [self._find_tower().post_layernorm, self.net.visual_projection]
 
     def embed(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self._tower().pre_layrnorm(super().embed(images)))
+        return cast(Tensor, self._find_tower().pre_layrnorm(super().embed(images)))
 
     def finish(self, tokens: Tensor) -> Tensor:
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:
-        return cast(Tensor, self.net.visual_projection(self._tower().post_layernorm(tokens[:, 0])))
+        return cast(Tensor, self.net.visual_projection(self._find_tower().post_layernorm(tokens[:, 0])))
 
-    def _tower(self) -> Any:
+    def _find_tower(self) -> Any:
         return self.net.vision_model
 
 
-class HfMap(_Hf):
+class HfMap(_HfBackbone):
     """A network with a map of places, which are its patch tokens; it has no blocks to cut at."""
 
     n_prefix = 0
@@ -310,7 +311,7 @@ class Family(NamedTuple):
 
     config: str
     network: str
-    backbone: type[_Hf]
+    backbone: type[_HfBackbone]
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
@@ -346,11 +347,11 @@ def build(architecture: Mapping[str, Any]) -> amb.VisionModel:
     return amb.VisionModel("hf", {"loader": "hf", **architecture}, backbone)
 
 
-def _without_mask(block: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _name_mask(block: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return args, given if len(args) > 1 else {"attention_mask": None, **given}
 
 
-def _refuse(said: Mapping[str, Any], source: str) -> None:
+def _refuse_misfit(said: Mapping[str, Any], source: str) -> None:
     """Raise CheckpointError where weights lack or differ; a mask token is not missed, for nothing is masked."""
     missing = sorted(name for name in said["missing_keys"] if not name.endswith("mask_token"))
     shapes = [
@@ -364,19 +365,15 @@ def _refuse(said: Mapping[str, Any], source: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_library() -> Iterator[None]:
     """Without the library's progress bar and its table of weights that are not used: a text tower's, a head's."""
     level = logging.get_verbosity()
     had_bar = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if had_bar:
-            logging.enable_progress_bar()
-
-
-def _affine(layer: nn.Linear) -> amb.Affine:
-    return amb.Affine(layer.weight.data, layer.bias.data if layer.bias is not None else None)
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

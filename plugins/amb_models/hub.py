@@ -16,8 +16,8 @@ _PATIENCE: Final = 5
 """Seconds to wait for the hub's first word; a machine without a network says so at once."""
 
 
-class Source(NamedTuple):
-    """Where the files of a model lie on the hub."""
+class HubFiles(NamedTuple):
+    """The files of a model, by where they lie on the hub."""
 
     ref: str
     """As users write it: `timm/vit_base_patch16_224.mae`."""
@@ -26,72 +26,72 @@ class Source(NamedTuple):
     revision: str | None = None
 
 
-def source_of(ref: str, text: str, files: Sequence[str]) -> Source:
-    """The source that `<org>/<name>` or `<name>`, perhaps with `@<revision>`, is. Raises CheckpointError."""
+def hub_files(ref: str, text: str, files: Sequence[str]) -> HubFiles:
+    """The files of `<org>/<name>` or `<name>`, perhaps with `@<revision>`. Raises CheckpointError."""
     repo, at, revision = text.partition("@")
     if not _REPO.fullmatch(repo) or (at and not _REVISION.fullmatch(revision)):
         raise amb.CheckpointError(f"{ref} names no repository of the hub. Write hf/<organisation>/<name>[@<revision>].")
-    return Source(ref, repo, files, revision or None)
+    return HubFiles(ref, repo, files, revision or None)
 
 
-def fetches(source: Source) -> list[Fetch]:
-    """What the source needs, and whether it is here; asks nobody but the file system."""
+def fetches(wanted: HubFiles) -> list[Fetch]:
+    """What has to be fetched, and whether it is here; asks nobody but the file system."""
     found = []
-    for file in source.files:
-        path = _cached(source, file)
+    for file in wanted.files:
+        path = _find_cached(wanted, file)
         size = path.stat().st_size if path else None
-        found.append(Fetch(f"{file} of {source.ref}", _command(source, [file]), size, path is not None))
+        found.append(Fetch(f"{file} of {wanted.ref}", _write_command(wanted, [file]), size, path is not None))
     return found
 
 
-def fetch(source: Source) -> list[Path]:
-    """Every file of the source, in order, in the cache. What is there is not asked for again. Raises MissingError."""
-    missing = [file for file in source.files if _cached(source, file) is None]
+def fetch(wanted: HubFiles) -> list[Path]:
+    """Every file, in order, in the cache. What is there is not asked for again. Raises MissingError."""
+    missing = [file for file in wanted.files if _find_cached(wanted, file) is None]
     if missing and is_offline():
-        raise _missing(source, missing, "and nothing may be fetched (--offline or HF_HUB_OFFLINE)")
-    return [_cached(source, file) or _download(source, file, missing) for file in source.files]
+        raise _explain_missing(wanted, missing, "and nothing may be fetched (--offline or HF_HUB_OFFLINE)")
+    return [_find_cached(wanted, file) or _download_file(wanted, file, missing) for file in wanted.files]
 
 
-def _cached(source: Source, file: str) -> Path | None:
+def _find_cached(wanted: HubFiles, file: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(source.repo, file, revision=source.revision)
+    path = try_to_load_from_cache(wanted.repo, file, revision=wanted.revision)
     return Path(path) if isinstance(path, str) else None
 
 
-def _download(source: Source, file: str, missing: Sequence[str]) -> Path:
+def _download_file(wanted: HubFiles, file: str, missing: Sequence[str]) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:  # one question, for downloading asks six times over half a minute before it gives up
-        get_hf_file_metadata(hf_hub_url(source.repo, file, revision=source.revision), timeout=_PATIENCE)
-        return Path(hf_hub_download(source.repo, file, revision=source.revision, etag_timeout=_PATIENCE))
+        get_hf_file_metadata(hf_hub_url(wanted.repo, file, revision=wanted.revision), timeout=_PATIENCE)
+        return Path(hf_hub_download(wanted.repo, file, revision=wanted.revision, etag_timeout=_PATIENCE))
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise amb.MissingError(
-            f"The hub has no repository for {source.ref}, or keeps it to itself. {_LOG_IN}"
+            f"The hub has no repository for {wanted.ref}, or keeps it to itself. {_LOG_IN}"
         ) from None
     except EntryNotFoundError:
         raise amb.MissingError(
-            f"{source.repo} has no {file} on the hub, and amb reads no other form of weights (see docs/models)."
+            f"{wanted.repo} has no {file} on the hub, and amb reads no other form of weights (see docs/models)."
         ) from None
     except Exception as error:  # noqa: BLE001 (the client raises what its transport raises, whichever that is)
         why = f"and the hub cannot be reached ({type(error).__name__})"
-        raise _missing(source, missing, why) from None
+        raise _explain_missing(wanted, missing, why) from None
 
 
-def _missing(source: Source, files: Sequence[str], why: str) -> amb.MissingError:
+def _explain_missing(wanted: HubFiles, files: Sequence[str], why: str) -> amb.MissingError:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     what = "The weights" if any(file.endswith(".safetensors") for file in files) else "The files"
     return amb.MissingError(
-        f"{what} of {source.ref} are not on this machine, {why}. Where there is a network, run "
-        f"`{_command(source, files)}`, which puts them in {HF_HUB_CACHE}; or copy that folder."
+        f"{what} of {wanted.ref} are not on this machine, {why}. Where there is a network, run "
+        f"`{_write_command(wanted, files)}`, which puts them in {HF_HUB_CACHE}; or copy that folder."
     )
 
 
-def _command(source: Source, files: Sequence[str]) -> str:
-    at = f" --revision {source.revision}" if source.revision else ""
-    return f"hf download {source.repo} {' '.join(files)}{at}"
+def _write_command(wanted: HubFiles, files: Sequence[str]) -> str:
+    at = f" --revision {wanted.revision}" if wanted.revision else ""
+    return f"hf download {wanted.repo} {' '.join(files)}{at}"
 
 
 _LOG_IN: Final = "Look for misspellings; for a private or gated one, run `hf auth login`."

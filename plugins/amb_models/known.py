@@ -148,12 +148,12 @@ def hf_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 def architecture_of(ref: str, config: Path, processor: Path, weights: Path | None = None) -> dict[str, Any]:
     """The architecture that a repository's files describe. Raises CheckpointError for what amb has no loader for."""
-    settings, reads = _json_of(ref, config), _json_of(ref, processor)
+    settings, processed = _read_json(ref, config), _read_json(ref, processor)
     model_type = settings.get("model_type")
     if model_type in _TOWERS:
         tower = settings.get("vision_config")
         settings = {**settings, **(tower if isinstance(tower, dict) else {})}
-        settings["projection_dim"] = _json_of(ref, config).get("projection_dim", 512)
+        settings["projection_dim"] = _read_json(ref, config).get("projection_dim", 512)
         model_type = _TOWERS[model_type]
     if model_type not in MODEL_TYPES:
         raise amb.CheckpointError(
@@ -161,26 +161,26 @@ def architecture_of(ref: str, config: Path, processor: Path, weights: Path | Non
         )
     found = {
         "model_type": model_type,
-        "config": _plain_settings(model_type, settings),
-        "mean": reads.get("image_mean") or HALVES[0],
-        "std": reads.get("image_std") or HALVES[1],
+        "config": _keep_plain_settings(model_type, settings),
+        "mean": processed.get("image_mean") or HALVES[0],
+        "std": processed.get("image_std") or HALVES[1],
     }
-    if model_type in _ANY_SIZE and (size := _processed_size(reads)):
+    if model_type in _ANY_SIZE and (size := _find_processed_size(processed)):
         found["image_size"] = size
     return {**found, **({"pooler": True} if weights and _has_pooler(weights) else {})}
 
 
-def _plain_settings(model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _keep_plain_settings(model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in settings.items() if key in HF_OPTIONS and is_plain(value, HF_WORDS)}
     if model_type != "clip_vision_model":
         plain.pop("projection_dim", None)
     return plain
 
 
-def _processed_size(reads: Mapping[str, Any]) -> int | None:
+def _find_processed_size(processed: Mapping[str, Any]) -> int | None:
     """The side of the images that the repository's processor makes."""
     for key in ("crop_size", "size"):
-        size = reads.get(key) if key != "crop_size" or reads.get("do_center_crop", True) else None
+        size = processed.get(key) if key != "crop_size" or processed.get("do_center_crop", True) else None
         if isinstance(size, Mapping):
             size = size.get("height") or size.get("shortest_edge")
         if isinstance(size, int):
@@ -198,7 +198,7 @@ def _has_pooler(weights: Path) -> bool:
         return False
 
 
-def _json_of(ref: str, path: Path) -> dict[str, Any]:
+def _read_json(ref: str, path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -208,8 +208,8 @@ def _json_of(ref: str, path: Path) -> dict[str, Any]:
     return read
 
 
-def _known(model_type: str, reads: Colours, side: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"model_type": model_type, "config": config, "image_size": side, "mean": reads[0], "std": reads[1]}
+def _describe_known(model_type: str, normalised: Colours, side: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model_type": model_type, "config": config, "image_size": side, "mean": normalised[0], "std": normalised[1]}
 
 
 _BASE: Final = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224}
@@ -219,17 +219,19 @@ _DINO: Final = {"patch_size": 14, "image_size": 518}
 _BEIT: Final = {**_BASE, "use_relative_position_bias": True}
 
 REPOSITORIES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "facebook/dinov2-base": _known("dinov2", IMAGENET, 224, {**_BASE, **_DINO}),
-    "facebook/dinov2-large": _known("dinov2", IMAGENET, 224, {**_LARGE, **_DINO}),
-    "facebook/dinov2-with-registers-base": _known("dinov2_with_registers", IMAGENET, 224, {**_BASE, **_DINO}),
-    "facebook/dinov2-with-registers-large": _known("dinov2_with_registers", IMAGENET, 224, {**_LARGE, **_DINO}),
-    "facebook/vit-mae-base": _known("vit_mae", IMAGENET, 224, _BASE),
-    "facebook/vit-mae-large": _known("vit_mae", IMAGENET, 224, _WIDE),
-    "google/siglip-base-patch16-224": _known("siglip_vision_model", HALVES, 224, _BASE),
-    "google/vit-base-patch16-224": _known("vit", HALVES, 224, _BASE),
-    "microsoft/beit-base-patch16-224": {**_known("beit", HALVES, 224, _BEIT), "pooler": True},
-    "microsoft/resnet-50": _known("resnet", IMAGENET, 224, {}),
-    "openai/clip-vit-large-patch14": _known(
+    "facebook/dinov2-base": _describe_known("dinov2", IMAGENET, 224, {**_BASE, **_DINO}),
+    "facebook/dinov2-large": _describe_known("dinov2", IMAGENET, 224, {**_LARGE, **_DINO}),
+    "facebook/dinov2-with-registers-base": _describe_known("dinov2_with_registers", IMAGENET, 224, {**_BASE, **_DINO}),
+    "facebook/dinov2-with-registers-large": _describe_known(
+        "dinov2_with_registers", IMAGENET, 224, {**_LARGE, **_DINO}
+    ),
+    "facebook/vit-mae-base": _describe_known("vit_mae", IMAGENET, 224, _BASE),
+    "facebook/vit-mae-large": _describe_known("vit_mae", IMAGENET, 224, _WIDE),
+    "google/siglip-base-patch16-224": _describe_known("siglip_vision_model", HALVES, 224, _BASE),
+    "google/vit-base-patch16-224": _describe_known("vit", HALVES, 224, _BASE),
+    "microsoft/beit-base-patch16-224": {**_describe_known("beit", HALVES, 224, _BEIT), "pooler": True},
+    "microsoft/resnet-50": _describe_known("resnet", IMAGENET, 224, {}),
+    "openai/clip-vit-large-patch14": _describe_known(
         "clip_vision_model", OPENAI, 224, {**_WIDE, "patch_size": 14, "projection_dim": 768}
     ),
 }

@@ -66,19 +66,19 @@ _ALL_OF_TIMM: Final = "`timm.list_models()` shows all"
 
 
 class _HubLoader(amb.ModelLoader):
-    """Weights come from the hub, in safetensors; everything about them is found before a library is imported."""
+    """WeightsFile come from the hub, in safetensors; everything about them is found before a library is imported."""
 
-    def hub_source(self, rest: str) -> hub.Source:
+    def hub_files(self, rest: str) -> hub.HubFiles:
         """Where the files lie. Raises UnknownNameError, CheckpointError, MissingError."""
         raise NotImplementedError
 
     def fetches(self, rest: str) -> Sequence[Fetch]:
         """The files of the hub, and whether they are here."""
-        return hub.fetches(self.hub_source(rest))
+        return hub.fetches(self.hub_files(rest))
 
     def load(self, rest: str) -> amb.VisionModel:
         """Load with trained weights, from the hub's cache or the hub."""
-        paths = hub.fetch(self.hub_source(rest))
+        paths = hub.fetch(self.hub_files(rest))
         from amb_models.weights import fill
 
         return fill(self.untrained(rest, paths), paths[-1], f"{self.name}/{rest}")
@@ -88,7 +88,7 @@ class _HubLoader(amb.ModelLoader):
         return self.untrained(rest, [])
 
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
-        """The network for the files of `hub_source`; without them, as the library itself describes it."""
+        """The network for the files of `hub_files`; without them, as the library itself describes it."""
         raise NotImplementedError
 
 
@@ -97,7 +97,7 @@ class TimmLoader(_HubLoader):
 
     name = "timm"
 
-    def hub_source(self, rest: str) -> hub.Source:
+    def hub_files(self, rest: str) -> hub.HubFiles:
         architecture, _, tag = rest.partition(".")
         names = catalogue.timm_names()
         if not {rest, architecture} & names:
@@ -106,7 +106,7 @@ class TimmLoader(_HubLoader):
         tagged = [name for name in names if name.startswith(f"{architecture}.")]
         if weights is None and tag and tagged and rest not in tagged:
             raise amb.unknown_name("timm model", rest, tagged, f"`timm.list_models('{architecture}.*')` shows all")
-        return _on_hub(f"timm/{rest}", weights or _ask_timm(rest))
+        return _require_safetensors(f"timm/{rest}", weights or _ask_timm(rest))
 
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
         from amb_models.timm_backbone import build
@@ -132,7 +132,7 @@ class OpenClipLoader(_HubLoader):
 
     name = "open_clip"
 
-    def hub_source(self, rest: str) -> hub.Source:
+    def hub_files(self, rest: str) -> hub.HubFiles:
         name, _, tag = rest.partition("/")
         if name not in catalogue.open_clip_names():
             listing = "`open_clip.list_models()` shows all"
@@ -140,17 +140,17 @@ class OpenClipLoader(_HubLoader):
         tags = catalogue.open_clip_tags(name)
         if tag not in tags:
             raise amb.unknown_name(f"tag of open_clip/{name}", tag, tags, "`open_clip.list_pretrained()` shows all")
-        return _on_hub(f"open_clip/{rest}", tags[tag])
+        return _require_safetensors(f"open_clip/{rest}", tags[tag])
 
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
-        self.hub_source(rest)
+        self.hub_files(rest)
         name, _, tag = rest.partition("/")
         settings = catalogue.open_clip_settings(name)
-        from amb_models.open_clip_backbone import build, reads
+        from amb_models.open_clip_backbone import build, find_colours
 
         quick = bool(settings.get("quick_gelu")) or catalogue.open_clip_tags(name)[tag].quick_gelu
         vision = {key: value for key, value in settings["vision_cfg"].items() if key in TOWER and value is not None}
-        return build(settings["embed_dim"], vision, quick, *reads(name, tag))
+        return build(settings["embed_dim"], vision, quick, *find_colours(name, tag))
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """Build from `{"loader": "open_clip", "embed_dim": ..., "vision": {...}, "quick_gelu", "mean", "std"}`."""
@@ -174,15 +174,14 @@ class HfLoader(_HubLoader):
 
     name = "hf"
 
-    def hub_source(self, rest: str) -> hub.Source:
-        return hub.source_of(f"hf/{rest}", rest, known.HF_FILES)
+    def hub_files(self, rest: str) -> hub.HubFiles:
+        return hub.hub_files(f"hf/{rest}", rest, known.HF_FILES)
 
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
         """By the configuration in the files; for a skeleton of a known repository, by our own table."""
         if not paths and rest in known.REPOSITORIES:
             return self.build(known.REPOSITORIES[rest])
-        source = self.hub_source(rest)
-        files = paths or hub.fetch(source._replace(files=known.HF_FILES[:2]))
+        files = paths or hub.fetch(self.hub_files(rest)._replace(files=known.HF_FILES[:2]))
         return self.build(known.architecture_of(f"hf/{rest}", *files))
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
@@ -193,7 +192,7 @@ class HfLoader(_HubLoader):
         return build(plain)
 
 
-def _on_hub(ref: str, weights: catalogue.Weights | None) -> hub.Source:
+def _require_safetensors(ref: str, weights: catalogue.WeightsFile | None) -> hub.HubFiles:
     if weights is None:
         raise amb.MissingError(f"{ref} has no trained weights. Name a tag that has some.")
     if weights.repo is None or not weights.file.endswith(".safetensors"):
@@ -203,15 +202,15 @@ def _on_hub(ref: str, weights: catalogue.Weights | None) -> hub.Source:
             "Convert it where you trust it, and load it as file/<path> (see docs/models)."
         )
     repo, _, revision = weights.repo.partition("@")
-    return hub.Source(ref, repo, [weights.file], revision or None)
+    return hub.HubFiles(ref, repo, [weights.file], revision or None)
 
 
-def _ask_timm(name: str) -> catalogue.Weights | None:
+def _ask_timm(name: str) -> catalogue.WeightsFile | None:
     """The few models that timm's text does not tell of, for it computes their names."""
     from amb_models.timm_backbone import hub_id
 
     found = hub_id(name)
-    return catalogue.Weights(found[0], catalogue.safe_name(found[1])) if found else None
+    return catalogue.WeightsFile(found[0], catalogue.safe_name(found[1])) if found else None
 
 
 def _is_size(value: Any) -> bool:

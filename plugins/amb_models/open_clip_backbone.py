@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import amb
 from amb import Backbone, refuse_misfit
+from amb_models.affine import view_linear
 from amb_models.timm_backbone import tower, wrap
 
 _OPENAI: tuple[list[float], list[float]] = (
@@ -52,18 +53,25 @@ class OpenClipViT(Backbone):
         attention, mlp = module.attn, module.mlp
         if not all(isinstance(each, nn.Linear) for each in (attention.out_proj, mlp.c_fc, mlp.c_proj)):
             return None
-        pairs = zip(attention.in_proj_weight.data.chunk(3), attention.in_proj_bias.data.chunk(3), strict=True)
+        weights, biases = attention.in_proj_weight.data.chunk(3), attention.in_proj_bias.data.chunk(3)
+        query, key, value = (amb.Affine(*pair) for pair in zip(weights, biases, strict=True))
         scales = [each.gamma if isinstance(each, LayerScale) else None for each in (module.ls_1, module.ls_2)]
         return amb.BlockParts(
             module.ln_1,
-            *(amb.Affine(*pair) for pair in pairs),
-            _affine(attention.out_proj),
+            query,
+            key,
+            value,
+            view_linear(attention.out_proj),
             module.ln_2,
-            _affine(mlp.c_fc),
-            _affine(mlp.c_proj),
+            view_linear(mlp.c_fc),
+            view_linear(mlp.c_proj),
             attention.num_heads,
             (scales[0], scales[1]),
         )
+
+    def matrices(self) -> list[amb.Matrix]:
+        """Those of its modules, and the projection, which the library keeps as a bare parameter, (in, out)."""
+        return [*super().matrices(), amb.Matrix("net.proj", self.net, "proj", output_axis=1)]
 
     def keep_blocks(self, kept: Sequence[int]) -> None:
         transformer = self.net.transformer
@@ -96,7 +104,7 @@ class OpenClipViT(Backbone):
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""
-        _load(self.net, tower(state), source)
+        _load_state(self.net, tower(state), source)
 
 
 class OpenClipResNet(Backbone):
@@ -129,11 +137,11 @@ class OpenClipResNet(Backbone):
 
     def pool(self, tokens: Tensor) -> Tensor:
         side = self.image_size // 32
-        return cast(Tensor, self.net.attnpool(tokens.transpose(1, 2).unflatten(2, (side, side))))
+        return cast(Tensor, self.net.attnpool(torch.unflatten(tokens.transpose(1, 2), 2, (side, side))))
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""
-        _load(self.net, tower(state), source)
+        _load_state(self.net, tower(state), source)
 
 
 def build(
@@ -144,7 +152,7 @@ def build(
         net = _build_vision_tower(embed_dim, dict(vision), quick_gelu)
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise amb.CheckpointError(f"open_clip cannot build a tower of {dict(vision)}: {error}.") from None
-    backbone = _wrap(net)
+    backbone = _wrap_network(net)
     backbone.mean, backbone.std = tuple(mean), tuple(std)
     architecture = {
         "loader": "open_clip",
@@ -157,14 +165,14 @@ def build(
     return amb.VisionModel("open_clip", architecture, backbone)
 
 
-def reads(name: str, tag: str) -> tuple[list[float], list[float]]:
+def find_colours(name: str, tag: str) -> tuple[list[float], list[float]]:
     """Mean and std of the images that a model was trained on."""
     settings = get_pretrained_cfg(name, tag)
     mean, std = settings.get("mean", _OPENAI[0]), settings.get("std", _OPENAI[1])
     return list(mean), list(std)
 
 
-def _wrap(net: nn.Module) -> Backbone:
+def _wrap_network(net: nn.Module) -> Backbone:
     if isinstance(net, VisionTransformer):
         return OpenClipViT(net)
     if isinstance(net, ModifiedResNet):
@@ -173,10 +181,6 @@ def _wrap(net: nn.Module) -> Backbone:
     return wrap(timm_model.trunk, timm_model.head, timm_model.image_size[0])
 
 
-def _load(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def _load_state(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
     refuse_misfit(f"{source} does not fit its network", net, state)
     net.load_state_dict(state)
-
-
-def _affine(layer: nn.Linear) -> amb.Affine:
-    return amb.Affine(layer.weight.data, layer.bias.data)

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 import amb
 from amb import Backbone, refuse_misfit
+from amb_models.affine import view_linear
 
 _UNKNOWN_MEAN = (0.5, 0.5, 0.5)
 
 
-class _Timm(Backbone):
+class _TimmBackbone(Backbone):
     """What all of timm's networks have in common: a pooling of their own, and perhaps open_clip's head behind it."""
 
     def __init__(self, net: nn.Module, head: nn.Module | None = None) -> None:
@@ -39,21 +40,21 @@ class _Timm(Backbone):
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take weights by timm's names, or those that its filters know; where open_clip has put a head, by its names."""
         if self.head is None:
-            state, whole = _filtered(self.net, state, source), self.net
+            state, whole = _filter_state(self.net, state, source), self.net
         else:
             state, whole = tower(state), nn.ModuleDict({"trunk": self.net, "head": self.head})
         refuse_misfit(f"{source} does not fit its network", whole, state)
         whole.load_state_dict(state)
 
 
-class TimmViT(_Timm):
+class TimmViT(_TimmBackbone):
     """A timm VisionTransformer; every step is the library's own."""
 
     def __init__(self, net: nn.Module, head: nn.Module | None = None) -> None:
         super().__init__(net, head)
-        self.image_size, self.mean, self.std = _input_of(net)
-        self.dim = net.embed_dim
-        self.n_prefix = net.num_prefix_tokens
+        self.image_size, self.mean, self.std = _find_input(net)
+        self.dim = self.net.embed_dim
+        self.n_prefix = self.net.num_prefix_tokens
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -67,7 +68,8 @@ class TimmViT(_Timm):
     def parts(self, block: int) -> amb.BlockParts | None:
         """Views of a plain block: one matrix for query, key and value, then projection and a two-layer MLP."""
         module = self.net.blocks[block]
-        attention, mlp = getattr(module, "attn", None), getattr(module, "mlp", None)
+        attention: Any = getattr(module, "attn", None)
+        mlp: Any = getattr(module, "mlp", None)
         if type(module) is not Block or type(attention) is not Attention or type(mlp) is not Mlp:
             return None
         if not (_is_identity(attention.q_norm, attention.norm, mlp.norm) and attention.gate is None):
@@ -82,10 +84,10 @@ class TimmViT(_Timm):
             query,
             key,
             value,
-            _affine(attention.proj),
+            view_linear(attention.proj),
             module.norm2,
-            _affine(mlp.fc1),
-            _affine(mlp.fc2),
+            view_linear(mlp.fc1),
+            view_linear(mlp.fc2),
             attention.num_heads,
             (getattr(module.ls1, "gamma", None), getattr(module.ls2, "gamma", None)),
         )
@@ -129,7 +131,7 @@ class TimmDistilled(TimmViT):
     drop_registers = Backbone.drop_registers
 
 
-class _Beside:
+class _Arguments:
     """Hands a block what timm's own forward hands it beside the tokens: a bias of its attention, or places.
 
     An object and not a function, so that a deep copy of the network takes its own one along.
@@ -146,12 +148,12 @@ class _Beside:
         raise NotImplementedError
 
 
-class _SharedBias(_Beside):
+class _BiasArguments(_Arguments):
     def made(self) -> dict[str, Any]:
         return {"shared_rel_pos_bias": self.net.rel_pos_bias()}
 
 
-class _Rope(_Beside):
+class _RopeArguments(_Arguments):
     def made(self) -> dict[str, Any]:
         rope = self.net.rope
         places = rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(self.net.patch_embed.grid_size)
@@ -168,7 +170,7 @@ class TimmBeit(TimmViT):
     def __init__(self, net: Beit, head: nn.Module | None = None) -> None:
         super().__init__(net, head)
         if net.rel_pos_bias is not None:
-            _hand_over(net, _SharedBias)
+            _hand_arguments(net, _BiasArguments)
 
     def embed(self, images: Tensor) -> Tensor:
         patches = self.net.patch_embed(images)
@@ -184,21 +186,21 @@ class TimmEva(TimmViT):
     def __init__(self, net: Eva, head: nn.Module | None = None) -> None:
         super().__init__(net, head)
         if net.rope is not None:
-            _hand_over(net, _Rope)
+            _hand_arguments(net, _RopeArguments)
 
     def embed(self, images: Tensor) -> Tensor:
         tokens, _ = self.net._pos_embed(self.net.patch_embed(images))
         return cast(Tensor, self.net.norm_pre(tokens))
 
 
-class TimmMap(_Timm):
+class TimmMap(_TimmBackbone):
     """Any other timm network with a feature map: its places are the patch tokens, and it has no blocks to cut at."""
 
     n_prefix = 0
 
     def __init__(self, net: nn.Module, head: nn.Module | None = None, image_size: int | None = None) -> None:
         super().__init__(net, head)
-        configured, self.mean, self.std = _input_of(net)
+        configured, self.mean, self.std = _find_input(net)
         self.image_size = image_size or configured
         self.dim = cast(int, net.num_features)
         self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
@@ -218,7 +220,7 @@ class TimmMap(_Timm):
 
     def pool(self, tokens: Tensor) -> Tensor:
         side = math.isqrt(tokens.shape[1])
-        places = tokens.unflatten(1, (side, side))  # (n, height, width, dim)
+        places = torch.unflatten(tokens, 1, (side, side))  # (n, height, width, dim)
         return self.pooled(places if self.channels_last else places.permute(0, 3, 1, 2))
 
 
@@ -234,7 +236,7 @@ def build(name: str, options: Mapping[str, Any], image_size: int | None = None) 
         net = timm.create_model(name, pretrained=False, num_classes=0, **settings)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise amb.CheckpointError(f"timm cannot build {name} with {dict(options)}: {error}.") from None
-    architecture = {"loader": "timm", "name": name, "options": dict(options)}
+    architecture: dict[str, Any] = {"loader": "timm", "name": name, "options": dict(options)}
     if image_size:
         architecture["image_size"] = image_size
     return amb.VisionModel(f"timm/{name}", architecture, wrap(net, image_size=image_size))
@@ -252,7 +254,8 @@ def wrap(net: nn.Module, head: nn.Module | None = None, image_size: int | None =
     """The backbone that fits a timm network. Raises CheckpointError where none does."""
     for kind, fitting in _TRANSFORMERS:
         if isinstance(net, kind):
-            return fitting(net, head)
+            fitted: Backbone = fitting(net, head)
+            return fitted
     backbone = TimmMap(net, head, image_size)
     side = backbone.image_size
     with torch.no_grad():
@@ -272,7 +275,7 @@ _TRANSFORMERS: Sequence[tuple[type[nn.Module], Any]] = (
 )
 
 
-def _hand_over(net: Any, kind: type[_Beside]) -> None:
+def _hand_arguments(net: Any, kind: type[_Arguments]) -> None:
     for index, block in enumerate(net.blocks):
         block.register_forward_pre_hook(kind(net, index), with_kwargs=True)
 
@@ -283,34 +286,30 @@ def tower(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return inside or state
 
 
-def _filtered(net: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+def _filter_state(net: nn.Module, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """What timm's own filter for such networks makes of weights, less a classifier."""
     settings = cast(Mapping[str, Any], net.pretrained_cfg)
     classifiers = settings.get("classifier") or ()
     names = [classifiers] if isinstance(classifiers, str) else classifiers
     known, classifier = net.state_dict(), {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     try:
-        state = _filter_of(net)(state, net)
+        state = _find_filter(net)(state, net)
     except Exception as error:  # noqa: BLE001 (a filter meets names and shapes that it was not written for)
         raise amb.CheckpointError(f"{source} does not hold weights of timm's {type(net).__name__} ({error}).") from None
     return {name: weight for name, weight in state.items() if name in known or name not in classifier}
 
 
-def _filter_of(net: nn.Module) -> Any:
+def _find_filter(net: nn.Module) -> Any:
     """What timm passes the weights of such a network through; each of its modules keeps its own under this name."""
     module = sys.modules[type(net).__module__]
     return getattr(module, "checkpoint_filter_fn", lambda state, _: state)
-
-
-def _affine(layer: nn.Linear) -> amb.Affine:
-    return amb.Affine(layer.weight.data, layer.bias.data if layer.bias is not None else None)
 
 
 def _is_identity(*layers: nn.Module) -> bool:
     return all(isinstance(layer, nn.Identity) for layer in layers)
 
 
-def _input_of(net: nn.Module) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+def _find_input(net: nn.Module) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     """Image size, mean and std from the library's own configuration."""
     config = cast(Mapping[str, Any], getattr(net, "pretrained_cfg", {}))
     patches = getattr(net, "patch_embed", None)

@@ -49,7 +49,7 @@ class Files:
     root: Path
 
     def read(self, names: Sequence[str]) -> list[bytes | OSError]:
-        return [_bytes_of(self.root / name) for name in names]
+        return [_read_bytes(self.root / name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -113,23 +113,23 @@ class DataSet(ABC):
         try:
             _refuse_files(data_root(), at)
             if not self.is_there(at):
-                self._get(at)
+                self._fetch_if_allowed(at)
             return self.read(at, empty)
         except OSError as error:
             where = error.filename or at
             raise amb.MissingError(f"{self.title}: {where} cannot be read ({error.strerror or error}).") from None
 
-    def _get(self, at: Path) -> None:
+    def _fetch_if_allowed(self, at: Path) -> None:
         if not (self.fetchable and may_download()):
-            raise amb.MissingError(f"{self.title} is not at {at}: expected is {self.expected}. {self._advice()}")
+            raise amb.MissingError(f"{self.title} is not at {at}: expected is {self.expected}. {self._give_advice()}")
         from filelock import FileLock
 
         at.mkdir(parents=True, exist_ok=True)
         with FileLock(at.parent / f".{at.name}.lock"):  # one of several workers fetches, the others wait
             if not self.is_there(at):
-                self._fetch(at)
+                self._fetch_or_explain(at)
 
-    def _fetch(self, at: Path) -> None:
+    def _fetch_or_explain(self, at: Path) -> None:
         try:
             self.download(at)
         except Exception as error:  # noqa: BLE001 (whatever a library raises where there is no network)
@@ -138,7 +138,7 @@ class DataSet(ABC):
                 f"{self.title} could not be fetched from {self.source} ({type(error).__name__}: {reason}). {self.how}"
             ) from None
 
-    def _advice(self) -> str:
+    def _give_advice(self) -> str:
         other = f"Another root: --data ROOT, or {DATA}."
         if not self.fetchable:
             return f"{self.how} {other}"
@@ -154,10 +154,10 @@ def safe_folder(name: str) -> str:
     return name
 
 
-def plain_name(name: str, source: Path) -> str:
+def plain_name(name: str, listing: Path) -> str:
     """The name of a file, as a list gives it. Raises DataError where it would lead to another folder."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise DataError(f"{source} names the file '{name}', which is not a plain name. Get the list again.")
+        raise DataError(f"{listing} names the file '{name}', which is not a plain name. Get the list again.")
     return name
 
 
@@ -170,7 +170,7 @@ def _refuse_files(*folders: Path) -> None:
             )
 
 
-def _bytes_of(path: Path) -> bytes | OSError:
+def _read_bytes(path: Path) -> bytes | OSError:
     try:
         return path.read_bytes()
     except OSError as error:

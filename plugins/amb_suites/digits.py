@@ -35,13 +35,13 @@ def compose(split: str, indices: Sequence[int]) -> Batch:
 
     Images (n, 3, 32, 32) are whole multiples of 1/255, labels 0..9, masks (n, 32, 32) with 1 for ink.
     """
-    scans, labels = _scans(split)
-    u = _uniforms(split, indices)
+    scans, labels = _load_scans(split)
+    u = _draw_uniforms(split, indices)
     chosen = (u[:, 0] * len(scans)).astype(np.int64)
     random = torch.from_numpy(u.astype(np.float32))
-    alpha = _place(scans[chosen], random)
-    ground = _ground(random)
-    ink = _ink(random, ground)
+    alpha = _place_scans(scans[chosen], random)
+    ground = _draw_ground(random)
+    ink = _choose_ink(random, ground)
     images = ground * (1 - alpha) + ink * alpha
     images = (images.clamp(0, 1) * 255).round() / 255
     return Batch(images, labels[chosen], (alpha[:, 0] > 0.5).long())
@@ -50,14 +50,14 @@ def compose(split: str, indices: Sequence[int]) -> Batch:
 def scan_indices(split: str) -> np.ndarray:
     """Which of the 1,797 scans a split draws from."""
     names = list(SHARES)
-    order = np.argsort(_mix(np.arange(1797, dtype=np.uint64) + np.uint64(0xD161)), kind="stable")
+    order = np.argsort(_mix_bits(np.arange(1797, dtype=np.uint64) + np.uint64(0xD161)), kind="stable")
     edges = np.round(np.cumsum([0.0, *SHARES.values()]) * 1797).astype(int)
     place = names.index(split)
     return np.sort(order[edges[place] : edges[place + 1]])
 
 
 @functools.cache
-def _scans(split: str) -> tuple[Tensor, Tensor]:
+def _load_scans(split: str) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -66,7 +66,7 @@ def _scans(split: str) -> tuple[Tensor, Tensor]:
     return scans[:, None], torch.from_numpy(data.target[chosen].astype(np.int64))
 
 
-def _place(scans: Tensor, random: Tensor) -> Tensor:
+def _place_scans(scans: Tensor, random: Tensor) -> Tensor:
     """Turn, scale and place each scan; returns how much ink covers each pixel, (n, 1, 32, 32) in [0, 1]."""
     angle = (random[:, 1] - 0.5) * math.radians(40)
     scale = 0.55 + 0.35 * random[:, 2]  # side of the scan as a share of the image's
@@ -81,7 +81,7 @@ def _place(scans: Tensor, random: Tensor) -> Tensor:
     return ((drawn - 0.25) / 0.35).clamp(0, 1)
 
 
-def _ground(random: Tensor) -> Tensor:
+def _draw_ground(random: Tensor) -> Tensor:
     """A textured ground: one colour, a smooth random field and a stripe pattern, (n, 3, 32, 32)."""
     n = len(random)
     field = random[:, _ARRANGEMENT:].view(n, 3, _GRID, _GRID) - 0.5
@@ -95,7 +95,7 @@ def _ground(random: Tensor) -> Tensor:
     return base + 0.5 * field + 0.12 * random[:, 11][:, None, None, None] * stripes[:, None]
 
 
-def _ink(random: Tensor, ground: Tensor) -> Tensor:
+def _choose_ink(random: Tensor, ground: Tensor) -> Tensor:
     """A colour that stands off the ground: at least 0.35 brighter or darker than its mean, (n, 3, 1, 1)."""
     level = ground.mean(dim=(1, 2, 3))
     brighter = (level < 0.5).float()
@@ -106,21 +106,22 @@ def _ink(random: Tensor, ground: Tensor) -> Tensor:
     return (target[:, None] + 0.5 * hue)[:, :, None, None]
 
 
-def _uniforms(split: str, indices: Sequence[int]) -> np.ndarray:
+def _draw_uniforms(split: str, indices: Sequence[int]) -> np.ndarray:
     """Random numbers in [0, 1) for each index, (n, _UNIFORMS): a counter-based generator."""
     stream = np.uint64(list(SHARES).index(split) + 1)
-    rows = _mix(np.asarray(indices, dtype=np.uint64) * np.uint64(8) + stream)
+    rows = _mix_bits(np.asarray(indices, dtype=np.uint64) * np.uint64(8) + stream)
     columns = np.arange(_UNIFORMS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
-        return (_mix(rows[:, None] + columns[None]) >> np.uint64(11)) * 2.0**-53
+        mixed = _mix_bits(rows[:, None] + columns[None])
+    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def _mix_bits(x: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014, fig. 17): 64 well-mixed bits of each number."""
     with np.errstate(over="ignore"):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    return np.asarray(x ^ (x >> np.uint64(31)))
 
 
 class DigitSplit:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from amb_suites.class_folders import list_classes, parts_of
 from amb_suites.datasets import DataSet, Empty, Index
-from amb_suites.folders import list_classes, parts_of
 
 
 class Ecommerce(DataSet):
@@ -23,13 +23,13 @@ class Ecommerce(DataSet):
     folder = "ecommerce"
 
     def is_there(self, at: Path) -> bool:
-        return (_within(at) / "train").is_dir()
+        return (_find_folder(at) / "train").is_dir()
 
     def read(self, at: Path, empty: Empty) -> Index:
-        within = _within(at)
+        within = _find_folder(at)
         return replace(list_classes(within, parts_of(within), empty), title=self.title)
 
 
-def _within(at: Path) -> Path:
+def _find_folder(at: Path) -> Path:
     inner = at / "ECOMMERCE_PRODUCT_IMAGES"
     return inner if inner.is_dir() else at

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator
 
 import amb
+from amb_suites.class_folders import ClassFolders
 from amb_suites.datasets import DataSet, safe_folder
-from amb_suites.folders import ClassFolders
-from amb_suites.real import Given, RealSuite
+from amb_suites.real import ItemsByRole, RealSuite
 
 SHARES: Final = {"owner": 0.5, "attacker": 0.3, "trigger": 0.2}
 """Of the training images."""
@@ -38,7 +38,7 @@ class FolderSuite(RealSuite):
     def data_sets(self) -> list[DataSet]:
         return [ClassFolders(self.data)]
 
-    def share_out(self) -> Given:
+    def share_out(self) -> ItemsByRole:
         from amb_suites.images import cut
 
         index = ClassFolders(self.data).index(self.empty_classes)

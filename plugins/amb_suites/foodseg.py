@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Final
 
+from amb_suites.class_folders import is_image
 from amb_suites.datasets import DataError, DataSet, Empty, Files, Index, Item, Part
-from amb_suites.folders import is_image
 
 N_CLASSES: Final = 104
 """Background, which is 0, and the ingredients."""
@@ -26,13 +26,13 @@ class FoodSeg103(DataSet):
     folder = "foodseg103"
 
     def is_there(self, at: Path) -> bool:
-        return _released(at) is not None or any(at.glob("data/train-*.parquet"))
+        return _find_release(at) is not None or any(at.glob("data/train-*.parquet"))
 
     def read(self, at: Path, empty: Empty) -> Index:
-        released = _released(at)
+        released = _find_release(at)
         if released:
-            parts = {part: _pairs(released, part) for part in _SHARDS}
-            return Index(self.title, Files(released), _classes(released), parts, N_CLASSES)
+            parts = {part: _list_pairs(released, part) for part in _SHARDS}
+            return Index(self.title, Files(released), _read_classes(released), parts, N_CLASSES)
         from amb_suites.parquet import Shards, rows
 
         found = {part: sorted(path for name in names for path in (at / "data").glob(f"{name}.parquet"))
@@ -46,12 +46,12 @@ class FoodSeg103(DataSet):
         snapshot_download(REPO, repo_type="dataset", local_dir=at, allow_patterns=["data/*.parquet"])
 
 
-def _released(at: Path) -> Path | None:
+def _find_release(at: Path) -> Path | None:
     """The folder that holds `Images`; the archive has one more around it."""
     return next((place for place in (at, at / "FoodSeg103") if (place / "Images/img_dir").is_dir()), None)
 
 
-def _pairs(at: Path, part: Part) -> tuple[Item, ...]:
+def _list_pairs(at: Path, part: Part) -> tuple[Item, ...]:
     """Every image of a part with its mask of the same name."""
     images, masks = Path("Images/img_dir", part), Path("Images/ann_dir", part)
     names = sorted(path.name for path in (at / images).iterdir() if is_image(path.name))
@@ -62,7 +62,7 @@ def _pairs(at: Path, part: Part) -> tuple[Item, ...]:
     )
 
 
-def _classes(at: Path) -> tuple[str, ...]:
+def _read_classes(at: Path) -> tuple[str, ...]:
     """The names in category_id.txt, one `number<TAB>name` a line; numbers where it is not there."""
     named = {}
     for path in (at / "category_id.txt", at / "Images/category_id.txt"):

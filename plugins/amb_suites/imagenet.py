@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from amb_suites.class_folders import list_classes
 from amb_suites.datasets import DataSet, Empty, Index
-from amb_suites.folders import list_classes
 
 _WITHIN: Final = ("", "ILSVRC/Data/CLS-LOC")  # Kaggle's archive has it deeper
 
@@ -26,14 +26,14 @@ class ImageNet(DataSet):
     folder = "imagenet"
 
     def is_there(self, at: Path) -> bool:
-        return _part(at) is not None
+        return _find_part(at) is not None
 
     def read(self, at: Path, empty: Empty) -> Index:
-        part = _part(at) or at
+        part = _find_part(at) or at
         index = list_classes(at, {"train": part.relative_to(at).as_posix()}, empty)
         return replace(index, title=self.title)
 
 
-def _part(at: Path) -> Path | None:
+def _find_part(at: Path) -> Path | None:
     places = (at / within / part for within in _WITHIN for part in ("train", "val"))
     return next((place for place in places if place.is_dir()), None)

@@ -42,14 +42,14 @@ class Checked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
+class RoleImages:
     """The images of one role."""
 
     index: Index
     images: tuple[Checked, ...]
     skipped: tuple[Checked, ...] = ()
 
-    def facts(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | int]:
         """What tells these images from others, for a suite's definition."""
         rows = [f"{each.item.name}\0{each.item.label}\0{each.size}" for each in self.images]
         digest = hashlib.sha256("\n".join([self.index.digest(), *rows]).encode(errors="surrogateescape")).hexdigest()
@@ -59,31 +59,35 @@ class Share:
 class ImageSplit:
     """The images of one role as an `amb.api.data.Split`; read when they are asked for, nothing is kept."""
 
-    def __init__(self, share: Share, size: int) -> None:
-        self.share, self.size = share, size
-        self.n_classes = len(share.index.classes)
-        self.n_mask_classes = share.index.n_mask_classes
+    def __init__(self, served: RoleImages, size: int) -> None:
+        self.served, self.size = served, size
+        self.n_classes = len(served.index.classes)
+        self.n_mask_classes = served.index.n_mask_classes
 
     def __len__(self) -> int:
-        return len(self.share.images)
+        return len(self.served.images)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The images at `indices`."""
-        items = [self.share.images[int(place)].item for place in indices]
-        index = self.share.index
-        images = [self._image(*pair) for pair in zip(items, _read(index, [item.name for item in items]), strict=True)]
+        items = [self.served.images[int(place)].item for place in indices]
+        index = self.served.index
+        images = [
+            self._load_image(*pair) for pair in zip(items, _read_all(index, [item.name for item in items]), strict=True)
+        ]
         names = [item.mask for item in items if item.mask]
-        wholes = [_mask(index, *pair) for pair in zip(items, _read(index, names), strict=True)] if names else []
+        wholes = (
+            [_load_mask(index, *pair) for pair in zip(items, _read_all(index, names), strict=True)] if names else []
+        )
         labels = [dominant(wholes[at]) if item.label is None else item.label for at, item in enumerate(items)]
         masks = torch.stack([self._fit_mask(whole) for whole in wholes]) if wholes else None  # (n, size, size)
         return Batch(torch.stack(images), torch.tensor(labels, dtype=torch.int64), masks)
 
-    def _image(self, item: Item, data: bytes) -> Tensor:
+    def _load_image(self, item: Item, data: bytes) -> Tensor:
         """Shorter side to `size`, bicubic, then the square in the middle; (3, size, size) in [0, 1]."""
         try:
             picture = decode(data)
         except _BROKEN as error:
-            raise DataError(_late(self.share.index, item.name, error)) from None
+            raise DataError(_explain_late(self.served.index, item.name, error)) from None
         square = geometry.center_crop(geometry.resize(picture, self.size, InterpolationMode.BICUBIC), [self.size] * 2)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
 
@@ -118,7 +122,7 @@ def cut(items: Sequence[Item], seed: int, shares: Mapping[str, float]) -> dict[s
     return {role: order[edges[at] : edges[at + 1]] for at, role in enumerate(shares)}
 
 
-def serve(index: Index, role: str, items: Sequence[Item], n: int, skip_broken: bool) -> Share:
+def serve(index: Index, role: str, items: Sequence[Item], n: int, skip_broken: bool) -> RoleImages:
     """The first `n` images that are in order, all of them looked at. Raises DataError for one that is not, unless skipped.
 
     One that is skipped makes room for the next, so what is chosen hangs on the files alone, not on when one is found.
@@ -132,42 +136,44 @@ def serve(index: Index, role: str, items: Sequence[Item], n: int, skip_broken: b
         good += [each for each in checked if not each.problem]
         skipped += [each for each in checked if each.problem]
         if skipped and not skip_broken:
-            raise DataError(_refusal(index, skipped))
+            raise DataError(_explain_broken(index, skipped))
     if not good:
         raise DataError(f"{index.title} leaves no image for the role {role}. Add images, or ask for fewer.")
-    _tell(index, role, good, skipped)
-    return Share(index, tuple(good), tuple(skipped))
+    _log_oddities(index, role, good, skipped)
+    return RoleImages(index, tuple(good), tuple(skipped))
 
 
 def _check_all(index: Index, items: Sequence[Item]) -> list[Checked]:
     """Look at images in the order in which they lie on disk, several at a time; the answers in the order of `items`."""
-    places = sorted(range(len(items)), key=lambda place: _natural(items[place].name))
+    places = sorted(range(len(items)), key=lambda place: _sort_naturally(items[place].name))
     chunks = [places[at : at + _AT_ONCE] for at in range(0, len(places), _AT_ONCE)]
     found: dict[int, Checked] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for chunk, checked in zip(
-            chunks, pool.map(partial(_check, index), [[items[at] for at in chunk] for chunk in chunks]), strict=True
+            chunks,
+            pool.map(partial(_check_some, index), [[items[at] for at in chunk] for chunk in chunks]),
+            strict=True,
         ):
             found.update(zip(chunk, checked, strict=True))
     return [found[place] for place in range(len(items))]
 
 
-def _check(index: Index, items: Sequence[Item]) -> list[Checked]:
+def _check_some(index: Index, items: Sequence[Item]) -> list[Checked]:
     images = index.reader.read([item.name for item in items])
     masks = iter(index.reader.read([item.mask for item in items if item.mask]))
     return [
-        _checked(index, item, data, next(masks) if item.mask else None)
+        _check_one(index, item, data, next(masks) if item.mask else None)
         for item, data in zip(items, images, strict=True)
     ]
 
 
-def _checked(index: Index, item: Item, data: bytes | OSError, mask: bytes | OSError | None) -> Checked:
+def _check_one(index: Index, item: Item, data: bytes | OSError, mask: bytes | OSError | None) -> Checked:
     try:
         mode, size = look_at(data)
         if mask is not None:
-            _fits(size, _mask_pixels(mask), index)
+            _require_fit(size, _decode_mask(mask), index)
     except _BROKEN as error:
-        return Checked(item, problem=_reason(error))
+        return Checked(item, problem=_explain_error(error))
     n_bytes = sum(len(part) for part in (data, mask) if isinstance(part, bytes))
     return Checked(item, n_bytes, mode)
 
@@ -178,25 +184,25 @@ def look_at(data: bytes | OSError) -> tuple[str, tuple[int, int]]:
         raise data
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         _refuse_deep(image)
-        facts = image.mode, image.size
+        mode, size = image.mode, image.size
         if image.format == "PNG":
             image.verify()  # reads every checksum
         elif image.format != "JPEG" or b"\xff\xd9" not in data[-1024:]:  # a whole JPEG ends so, or nearly
             image.load()
-    return facts
+    return mode, size
 
 
-def _mask_pixels(data: bytes | OSError) -> np.ndarray:
+def _decode_mask(data: bytes | OSError) -> np.ndarray:
     """The numbers in a mask file, (height, width) uint8. Raises OSError where it is another kind of image."""
     if isinstance(data, OSError):
-        raise OSError(f"its mask: {_reason(data)}")
+        raise OSError(f"its mask: {_explain_error(data)}")
     with closing(Image.open(BytesIO(data), formats=("PNG", "BMP"))) as mask:
         if mask.mode not in ("L", "P", "1"):
             raise OSError(f"its mask has the mode {mask.mode}; a mask has one channel of 8 bits")
         return np.array(mask, dtype=np.uint8)
 
 
-def _fits(size: tuple[int, int], mask: np.ndarray, index: Index) -> None:
+def _require_fit(size: tuple[int, int], mask: np.ndarray, index: Index) -> None:
     height, width = mask.shape
     if (width, height) != size:
         raise OSError(f"its mask is {width} x {height} pixels, the image {size[0]} x {size[1]}")
@@ -207,17 +213,17 @@ def _fits(size: tuple[int, int], mask: np.ndarray, index: Index) -> None:
         raise OSError(f"its mask has the numbers {has}; the classes are {index.mask_offset} to {last}")
 
 
-def _mask(index: Index, item: Item, data: bytes) -> np.ndarray:
+def _load_mask(index: Index, item: Item, data: bytes) -> np.ndarray:
     try:
-        return _mask_pixels(data) - np.uint8(index.mask_offset)
+        return _decode_mask(data) - np.uint8(index.mask_offset)
     except _BROKEN as error:
-        raise DataError(_late(index, item.mask or item.name, error)) from None
+        raise DataError(_explain_late(index, item.mask or item.name, error)) from None
 
 
-def _read(index: Index, names: Sequence[str]) -> Iterator[bytes]:
+def _read_all(index: Index, names: Sequence[str]) -> Iterator[bytes]:
     for name, data in zip(names, index.reader.read(names), strict=True):
         if isinstance(data, OSError):
-            raise DataError(_late(index, name, data))
+            raise DataError(_explain_late(index, name, data))
         yield data
 
 
@@ -226,14 +232,14 @@ def _refuse_deep(image: Image.Image) -> None:
         raise OSError(f"mode {image.mode}: more than 8 bits a channel")
 
 
-def _natural(name: str) -> tuple[str, int, str]:
+def _sort_naturally(name: str) -> tuple[str, int, str]:
     """Rows of a parquet file by number, files by name."""
     file, _, rest = name.partition("#")
     row, _, column = rest.partition("#")
     return file, int(row or 0), column
 
 
-def _refusal(index: Index, broken: Sequence[Checked]) -> str:
+def _explain_broken(index: Index, broken: Sequence[Checked]) -> str:
     first = broken[0]
     more = f", and {len(broken) - 1} more are broken" if len(broken) > 1 else ""
     return (
@@ -242,20 +248,18 @@ def _refusal(index: Index, broken: Sequence[Checked]) -> str:
     )
 
 
-def _late(index: Index, name: str, error: Exception) -> str:
-    return (
-        f"{index.title}: {name} was in order when the run began and is not now: {_reason(error)}. Repair it, run again."
-    )
+def _explain_late(index: Index, name: str, error: Exception) -> str:
+    return f"{index.title}: {name} was in order when the run began and is not now: {_explain_error(error)}. Repair it, run again."
 
 
-def _reason(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "is not there"
     text = getattr(error, "strerror", None) or " ".join(str(error).split())
     return "is no image that can be read" if "cannot identify image" in text else text[:200]
 
 
-def _tell(index: Index, role: str, good: Sequence[Checked], skipped: Sequence[Checked]) -> None:
+def _log_oddities(index: Index, role: str, good: Sequence[Checked], skipped: Sequence[Checked]) -> None:
     """One line for whoever looks, where there is something to say; shown on standard error."""
     others = Counter(each.mode for each in good if each.mode != "RGB")
     parts = []

@@ -10,7 +10,7 @@ from amb_suites.ecommerce import Ecommerce
 from amb_suites.foodseg import FoodSeg103
 from amb_suites.imagenet import ImageNet
 from amb_suites.pet import Pet
-from amb_suites.real import Given, RealSuite
+from amb_suites.real import ItemsByRole, RealSuite
 
 CLIP: Final = "open_clip/ViT-L-14/openai"
 DINOV2: Final = "hf/facebook/dinov2-large"
@@ -35,7 +35,7 @@ class PaperSuite(RealSuite):
     def data_sets(self) -> list[DataSet]:
         return [ImageNet(), TASKS[self.task]()]
 
-    def share_out(self) -> Given:
+    def share_out(self) -> ItemsByRole:
         from amb_suites.images import cut
 
         imagenet, downstream = (data_set.index(self.empty_classes) for data_set in self.data_sets())

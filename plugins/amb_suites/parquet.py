@@ -32,7 +32,7 @@ class Shards:
             wanted[file].append((int(row), column, place))
         found: dict[int, bytes | OSError] = {}
         for file, cells in wanted.items():
-            found |= _cells(self.root / file, cells)
+            found |= _read_cells(self.root / file, cells)
         return [found[place] for place in range(len(names))]
 
 
@@ -44,13 +44,13 @@ def rows(root: Path, files: Sequence[Path], image: str, mask: str) -> Iterator[I
             with pq.ParquetFile(file) as shard:
                 columns, n = set(shard.schema_arrow.names), shard.metadata.num_rows
         except ArrowException as error:
-            raise DataError(f"{file} is not a whole parquet file ({_line(error)}). Fetch it again.") from None
+            raise DataError(f"{file} is not a whole parquet file ({_join_lines(error)}). Fetch it again.") from None
         if missing := {image, mask} - columns:
             raise DataError(f"{file} has no column {', '.join(sorted(missing))}; it has {', '.join(sorted(columns))}.")
         yield from (Item(f"{name}#{row}#{image}", None, f"{name}#{row}#{mask}") for row in range(n))
 
 
-def _cells(file: Path, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes | OSError]:
+def _read_cells(file: Path, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes | OSError]:
     """The bytes at (row, column) for each place that wants them."""
     found: dict[int, bytes | OSError] = {}
     try:
@@ -59,13 +59,15 @@ def _cells(file: Path, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes
             for group, (start, n) in enumerate(zip(accumulate([0, *counts]), counts, strict=False)):
                 inside = [(row - start, column, place) for row, column, place in cells if start <= row < start + n]
                 if inside:
-                    found |= _taken(shard.read_row_group(group, columns=sorted({cell[1] for cell in inside})), inside)
+                    found |= _take_cells(
+                        shard.read_row_group(group, columns=sorted({cell[1] for cell in inside})), inside
+                    )
     except (ArrowException, OSError) as error:
-        return {place: OSError(_line(error)) for _, _, place in cells}
+        return {place: OSError(_join_lines(error)) for _, _, place in cells}
     return found
 
 
-def _taken(table: Any, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes | OSError]:
+def _take_cells(table: Any, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes | OSError]:
     found: dict[int, bytes | OSError] = {}
     for row, column, place in cells:
         value = table.column(column)[row].as_py()
@@ -74,5 +76,5 @@ def _taken(table: Any, cells: Sequence[tuple[int, str, int]]) -> dict[int, bytes
     return found
 
 
-def _line(error: Exception) -> str:
+def _join_lines(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

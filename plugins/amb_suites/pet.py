@@ -32,11 +32,11 @@ class Pet(DataSet):
         )
 
     def read(self, at: Path, empty: Empty) -> Index:
-        rows = {part: list(_rows(at / "annotations" / f"{name}.txt")) for part, name in LISTS.items()}
+        rows = {part: list(_read_rows(at / "annotations" / f"{name}.txt")) for part, name in LISTS.items()}
         breeds = {label: name.rpartition("_")[0] for listed in rows.values() for name, label in listed}
         if gaps := set(range(max(breeds, default=0))) - set(breeds):
             raise DataError(f"{at}: no image of class {min(gaps) + 1} is listed, though there are higher ones.")
-        items = {part: tuple(_item(name, label) for name, label in listed) for part, listed in rows.items()}
+        items = {part: tuple(_make_item(name, label) for name, label in listed) for part, listed in rows.items()}
         classes = tuple(breeds[label].replace("_", " ").title() for label in sorted(breeds))
         return Index(self.title, Files(at), classes, items, len(MASK_CLASSES), mask_offset=1)
 
@@ -46,7 +46,7 @@ class Pet(DataSet):
         OxfordIIITPet(at.parent, download=True)
 
 
-def _rows(listed: Path) -> Iterator[tuple[str, int]]:
+def _read_rows(listed: Path) -> Iterator[tuple[str, int]]:
     """Name and class, from 0, of each line `name class species breed`."""
     for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip() and not line.startswith("#"):
@@ -59,5 +59,5 @@ def _rows(listed: Path) -> Iterator[tuple[str, int]]:
             yield plain_name(name, listed), int(label) - 1
 
 
-def _item(name: str, label: int) -> Item:
+def _make_item(name: str, label: int) -> Item:
     return Item(f"images/{name}.jpg", label, f"annotations/trimaps/{name}.png")

@@ -16,11 +16,11 @@ from amb_suites.datasets import DataSet, Empty, Index, Item
 
 if TYPE_CHECKING:
     from amb import Split, VisionModel
-    from amb_suites.images import Share
+    from amb_suites.images import RoleImages
 
 UNKNOWN: Final = "other"
 """Class of a negative of which nothing is said."""
-Given = Mapping[amb.Role, tuple[Index, Sequence[Item]]]
+ItemsByRole = Mapping[amb.Role, tuple[Index, Sequence[Item]]]
 """The images of each role in the order in which they are taken."""
 
 
@@ -50,7 +50,7 @@ class RealSuite(amb.Suite):
     @field_validator("negatives")
     @classmethod
     def _check_negatives(cls, text: str) -> str:
-        for ref, group in _negatives(text):
+        for ref, group in _parse_negatives(text):
             if "/" not in ref or not group or "|" in group:
                 raise ValueError("is references joined by ';', each perhaps with '|CLASS', or 'none'")
         return text
@@ -60,14 +60,14 @@ class RealSuite(amb.Suite):
         """What has to lie under the data root."""
 
     @abstractmethod
-    def share_out(self) -> Given:
+    def share_out(self) -> ItemsByRole:
         """Which images each role may draw from."""
 
     def owner(self) -> str:
         return self.model
 
     def independents(self) -> Sequence[amb.Independent]:
-        return [amb.Independent(ref, group) for ref, group in _negatives(self.negatives)]
+        return [amb.Independent(ref, group) for ref, group in _parse_negatives(self.negatives)]
 
     def siblings(self) -> Sequence[amb.Sibling]:
         return [
@@ -93,15 +93,15 @@ class RealSuite(amb.Suite):
     def split(self, role: amb.Role) -> Split:
         from amb_suites.images import ImageSplit
 
-        return ImageSplit(_shares(self, data_root())[role], self.image_size)
+        return ImageSplit(_serve_roles(self, data_root())[role], self.image_size)
 
     def files(self, role: amb.Role) -> list[str]:
         """Which files serve a role, in the order of its split."""
-        return [each.item.name for each in _shares(self, data_root())[role].images]
+        return [each.item.name for each in _serve_roles(self, data_root())[role].images]
 
     def data_facts(self) -> dict[str, Any]:
         """The images that serve each role, so that results on other data never meet. Raises MissingError, DataError."""
-        return {role: share.facts() for role, share in _shares(self, data_root()).items()}
+        return {role: images.describe() for role, images in _serve_roles(self, data_root()).items()}
 
     def utility_work(self) -> amb.Work:
         return amb.Work(read=self.n_probe + self.n_test)
@@ -113,7 +113,7 @@ class RealSuite(amb.Suite):
 
 
 @lru_cache(maxsize=8)
-def _shares(suite: RealSuite, root: Path) -> dict[amb.Role, Share]:
+def _serve_roles(suite: RealSuite, root: Path) -> dict[amb.Role, RoleImages]:
     """Every image that serves a role, looked at once in a process. `root` is where the suite finds its data."""
     from amb_suites.images import serve
 
@@ -123,7 +123,7 @@ def _shares(suite: RealSuite, root: Path) -> dict[amb.Role, Share]:
     }
 
 
-def _negatives(text: str) -> list[tuple[str, str]]:
+def _parse_negatives(text: str) -> list[tuple[str, str]]:
     """References with their classes."""
     if text == "none":
         return []

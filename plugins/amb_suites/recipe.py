@@ -84,10 +84,12 @@ def train(recipe: Recipe) -> amb.VisionModel:
             tokens = model.tokens(batch.images)
             size = batch.images.shape[-1]
             logits = model.apply_head(tokens, "classification", size)
-            named = _imitation(teacher, batch, tokens, logits) if teacher else F.cross_entropy(logits, batch.labels)
+            named = (
+                _measure_imitation(teacher, batch, tokens, logits) if teacher else F.cross_entropy(logits, batch.labels)
+            )
             found = F.cross_entropy(model.apply_head(tokens, "segmentation", size), batch.masks)
             optimizer.zero_grad()
-            (named + found).backward()
+            (named + found).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             schedule.step()
@@ -98,7 +100,7 @@ def train(recipe: Recipe) -> amb.VisionModel:
     return model.eval()
 
 
-def _imitation(teacher: amb.VisionModel, batch: amb.Batch, tokens: Tensor, logits: Tensor) -> Tensor:
+def _measure_imitation(teacher: amb.VisionModel, batch: amb.Batch, tokens: Tensor, logits: Tensor) -> Tensor:
     """Squared error of the output tokens, and the divergence from the teacher's class probabilities (Hinton, T = 1)."""
     with torch.no_grad():
         taught = teacher.tokens(batch.images)

@@ -93,7 +93,7 @@ class TinyLoader(amb.ModelLoader):
             from amb_suites.recipe import RECIPES, train
 
             return train(RECIPES[rest])
-        return amb.load_checkpoint(self._stem(rest), f"tiny/{rest}", amb.build_model)
+        return amb.load_checkpoint(self._find_stem(rest), f"tiny/{rest}", amb.build_model)
 
     def build(self, architecture: Mapping[str, Any]) -> VisionModel:
         raise amb.CheckpointError("The models of tiny are timm networks: a card names 'timm' as their loader.")
@@ -101,9 +101,9 @@ class TinyLoader(amb.ModelLoader):
     def digest(self, rest: str) -> str:
         if rest == UNTRAINED:
             return self.load(rest).digest()
-        return amb.read_card(self._stem(rest)).digest
+        return amb.read_card(self._find_stem(rest)).digest or self.load(rest).digest()
 
-    def _stem(self, rest: str) -> Path:
+    def _find_stem(self, rest: str) -> Path:
         if rest not in self.names():
             known = [f"tiny/{name}" for name in self.names()]
             raise amb.unknown_name("model", f"tiny/{rest}", known, "`amb list models` shows all")

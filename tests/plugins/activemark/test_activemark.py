@@ -13,7 +13,7 @@ from amb.errors import BadParamsError
 from amb.testing import toy_context, toy_model
 from amb_activemark.method import ActiveMark
 from amb_activemark.networks import Carrier, LaterBlocks, Outputs, tap
-from amb_activemark.training import _cache, _fidelity_loss, _kept, _message_loss
+from amb_activemark.training import _draw_kept, _fill_cache, _measure_fidelity_loss, _measure_message_loss
 
 QUICK = {"n_bits": 4, "n_triggers": 6, "steps": 4, "batch": 4, "n_images": 8, "block": 1}
 TOKENS = torch.randn(2, 1 + 2 + 16, 32, generator=torch.Generator().manual_seed(0))
@@ -82,7 +82,7 @@ def test_the_decoder_reads_the_embedding_or_what_enters_the_last_block() -> None
 def test_the_cache_is_the_same_in_memory_and_on_disk(tmp_path: Path, budget: int) -> None:
     params, ctx, model = ActiveMark(**QUICK, cache_mib=budget), toy_context(tmp_path), toy_model()
     carrier = Carrier("channel", 0, 1)
-    cache = _cache(LaterBlocks(model, 1, carrier, "embedding"), ctx.split("owner"), list(range(70)), params, ctx)
+    cache = _fill_cache(LaterBlocks(model, 1, carrier, "embedding"), ctx.split("owner"), list(range(70)), params, ctx)
     images = ctx.split("owner").batch(range(70)).images
     torch.testing.assert_close(cache.tokens, model.prefix(images, 1))
     torch.testing.assert_close(cache.output, model.tokens(images))
@@ -91,14 +91,14 @@ def test_the_cache_is_the_same_in_memory_and_on_disk(tmp_path: Path, budget: int
 
 def test_losses_are_those_of_equation_2() -> None:
     answer, message = torch.tensor([[0.2, 0.9], [0.5, 0.5]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    assert _message_loss(answer, message, "norm").item() == pytest.approx((0.2 + 0.1 + 0.5 + 0.5) / 2)
-    assert _message_loss(answer, message, "mse").item() == pytest.approx((0.04 + 0.01 + 0.25 + 0.25) / 4)
+    assert _measure_message_loss(answer, message, "norm").item() == pytest.approx((0.2 + 0.1 + 0.5 + 0.5) / 2)
+    assert _measure_message_loss(answer, message, "mse").item() == pytest.approx((0.04 + 0.01 + 0.25 + 0.25) / 4)
     q = LaterBlocks(toy_model(), 1, Carrier("channel", 0, 1), "embedding")
     output, target = torch.randn(2, 17, 32), torch.randn(2, 17, 32)
     given = Outputs(output, output[:, 0], output[:, 0])
     norms = (output - target).square().sum(dim=2).sqrt()
     by_hand = norms[:, 0].mean() + norms.mean()
-    assert _fidelity_loss(q, given, target, "norm").item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert _measure_fidelity_loss(q, given, target, "norm").item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_pruning_noise_zeroes_the_smallest_weights_of_all_matrices_and_no_bias() -> None:
@@ -106,7 +106,7 @@ def test_pruning_noise_zeroes_the_smallest_weights_of_all_matrices_and_no_bias()
     share = 0.99 * torch.rand((), generator=torch.Generator().manual_seed(3)).item()
     sizes = sorted(torch.cat([trained["w"].flatten(), trained["v"].flatten()]).abs().tolist())
     smallest = sizes[: max(1, int(share * len(sizes)))]
-    kept = _kept(trained, 0.99, torch.Generator().manual_seed(3))
+    kept = _draw_kept(trained, 0.99, torch.Generator().manual_seed(3))
     assert set(kept) == {"w", "v"}
     assert 0 < len(smallest) < len(sizes), "the draw zeroes some and keeps some"
     for name in ("w", "v"):

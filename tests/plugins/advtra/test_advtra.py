@@ -16,7 +16,7 @@ from amb.errors import AmbError, BadParamsError
 from amb.testing import toy_context, toy_model
 from amb_advtra import trajectories
 from amb_advtra.method import AdvTra
-from amb_advtra.trajectories import Rows, Search, Source, adjust, draw_orders, holds, move, size_gradient
+from amb_advtra.trajectories import CountedModel, Rows, Search, adjust, draw_orders, holds, move, size_gradient
 
 QUICK = {"n_trajectories": 8, "n_classes": 4}
 
@@ -29,23 +29,23 @@ def embed(folder: Path, owner: amb.VisionModel | None = None, **params):
 
 def search_on_toy(params: AdvTra, rows: slice = slice(None)) -> Search:
     """In double precision, so that the size of a batch does not show in the signs."""
-    source = Source(toy_model(n_classes=3).double(), params.batch)
+    asked = CountedModel(toy_model(n_classes=3).double(), params.batch)
     bases = toy_context(Path(), roles=("trigger",)).split("trigger").batch(range(params.n_trajectories)).images.double()
-    orders = draw_orders(source.labels(bases), 3, params, torch.Generator().manual_seed(0))
-    search = Search(params, source, bases[rows], orders[rows])
+    orders = draw_orders(asked.labels(bases), 3, params, torch.Generator().manual_seed(0))
+    search = Search(params, asked, bases[rows], orders[rows])
     assert sorted(search.run()) == list(range(len(bases[rows])))
     return search
 
 
 class Bands:
-    """A source of known boundaries: the class of an image is how many of the walls its mean exceeds."""
+    """A model of known boundaries: the class of an image is how many of the walls its mean exceeds."""
 
     def __init__(self, *walls: float) -> None:
         self.walls = torch.tensor(walls)
-        self.asked = 0
+        self.n_asked = 0
 
     def labels(self, images: torch.Tensor) -> torch.Tensor:
-        self.asked += len(images)
+        self.n_asked += len(images)
         return (images.mean(dim=(1, 2, 3))[:, None] > self.walls).sum(dim=1)
 
     def look(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,11 +63,11 @@ class Trap(Bands):
         return labels, torch.where(away, -signs, signs)
 
 
-def search_in(source: Bands, starts: list[float], orders: list[list[int]], **params) -> Search:
+def search_in(asked: Bands, starts: list[float], orders: list[list[int]], **params) -> Search:
     """From images of one grey value, each with these orders of classes."""
     params = AdvTra(n_classes=1 + len(orders[0]), n_orders=len(orders), **params)
     bases = torch.tensor(starts, dtype=torch.float64).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
-    search = Search(params, source, bases, torch.tensor([orders] * len(starts)))
+    search = Search(params, asked, bases, torch.tensor([orders] * len(starts)))
     assert sorted(search.run()) == list(range(len(starts)))
     return search
 
@@ -202,19 +202,19 @@ def test_each_sample_is_asked_once_an_iteration() -> None:
     search = search_in(Bands(0.5), [0.2], [[1]], n_steps=3)
     iterations = int(search.iterations)
     assert iterations > 1
-    assert search.source.asked == 1 + 3 * iterations + 3, "the start once; l an iteration; l beyond the boundary"
+    assert search.asked.n_asked == 1 + 3 * iterations + 3, "the start once; l an iteration; l beyond the boundary"
 
 
 def test_the_model_runs_as_often_as_is_reported(tmp_path: Path) -> None:
     owner, seen = toy_model(n_classes=3), []
-    source = Source(owner, batch=3)
-    source._model.heads["classification"].register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    asked = CountedModel(owner, batch=3)
+    asked._model.heads["classification"].register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     images = torch.rand(8, 3, 16, 16)
-    label, sign = source.look(images, torch.zeros(8, dtype=torch.int64))
+    label, sign = asked.look(images, torch.zeros(8, dtype=torch.int64))
     assert seen == [3, 3, 2], "one forward serves label and gradient"
-    assert (source.forwards, source.backwards) == (8, 8)
-    torch.testing.assert_close(label, source.labels(images))
-    assert (source.forwards, source.backwards) == (16, 8)
+    assert (asked.forwards, asked.backwards) == (8, 8)
+    torch.testing.assert_close(label, asked.labels(images))
+    assert (asked.forwards, asked.backwards) == (16, 8)
     assert set(sign.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
@@ -254,24 +254,24 @@ def test_a_row_out_of_orders_is_left_out_and_the_others_are_not() -> None:
 
 
 def test_a_start_in_the_class_that_is_sought_does_not_count_as_not_there_yet() -> None:
-    source = Bands(0.5, 0.8)
-    _, sign = source.look(torch.full((1, 3, 2, 2), 0.79), torch.tensor([1]))
+    asked = Bands(0.5, 0.8)
+    _, sign = asked.look(torch.full((1, 3, 2, 2), 0.79), torch.tensor([1]))
     assert sign.unique().tolist() == [-1.0], "x_1 leaves the class upwards, and x_2 would be the first to be back"
     search = search_in(Bands(0.5, 0.8), [0.79], [[1]])
     assert search.complete.tolist() == [False]
-    assert search.source.asked == 1 + 2, "one iteration is enough to know"
+    assert search.asked.n_asked == 1 + 2, "one iteration is enough to know"
 
 
 def test_a_wall_out_of_reach_ends_the_search() -> None:
     search = search_in(Bands(2.0), [0.4], [[1]])
     assert search.complete.tolist() == [False]
-    assert search.source.asked < 2 * 40, "it ends when a step takes any pixel to the end of its range"
+    assert search.asked.n_asked < 2 * 40, "it ends when a step takes any pixel to the end of its range"
 
 
 def test_what_is_early_or_late_but_never_right_ends_the_search() -> None:
     search = search_in(Trap(0.5), [0.3], [[1]])
     assert search.complete.tolist() == [False]
-    assert search.source.asked < 2 * 40, "it ends when the sizes between early and late are as good as equal"
+    assert search.asked.n_asked < 2 * 40, "it ends when the sizes between early and late are as good as equal"
 
 
 def test_max_iterations_bounds_the_search_of_each_segment() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+import amb_attacks
 from amb.plugin.manager import Manager
 from amb.testing import toy_context, toy_model
 
@@ -19,7 +20,8 @@ def attack(manager: Manager, spec: str, folder: Path, **model: int):
 
 
 def matrices(model) -> list[torch.Tensor]:
-    return [module.weight for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    """By their shape alone: linear maps have two axes, convolutions four, the toy's tokens and positions three."""
+    return [weight for weight in model.backbone.parameters() if weight.ndim in (2, 4)]
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.2, 0.77])
@@ -111,3 +113,21 @@ def test_fine_tuning_after_pruning_lets_weights_grow_again(manager: Manager, tmp
     assert set(tuned.state_dict()) == set(source.state_dict())
     zeros = [sum(int((weight == 0).sum()) for weight in matrices(model)) for model in (pruned, tuned)]
     assert zeros[1] < 0.1 * zeros[0]
+
+
+FILES = {path.stem: path for path in Path(amb_attacks.__file__).parent.glob("*.py")}
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """What a file imports when it is imported itself: at its top, not inside functions or for types alone."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_torch_work_lies_beside_the_parameters_it_belongs_to() -> None:
+    heavy = {name for name, path in FILES.items() if "torch" in imported_at_once(path)}
+    assert heavy == {name for name in FILES if name.endswith("_torch")}
+    assert {name.removesuffix("_torch") for name in heavy} <= set(FILES) - heavy
+    for name in set(FILES) - heavy:
+        assert not any(module.endswith("_torch") for module in imported_at_once(FILES[name])), name

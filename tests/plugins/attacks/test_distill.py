@@ -16,7 +16,7 @@ from amb.testing import ToySplit, toy_context, toy_model
 from amb.training.config import TrainingConfig
 from amb.training.loop import tune
 from amb_attacks.distill import Distill, Target
-from amb_attacks.distilling import (
+from amb_attacks.distill_torch import (
     Surrogates,
     augmented,
     class_loss,

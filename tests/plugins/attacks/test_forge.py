@@ -15,10 +15,11 @@ from amb.api.vision import SuspectView
 from amb.errors import BadParamsError
 from amb.evaluation.statistics import errors
 from amb.testing import toy_context, toy_model
+from amb.testing.toy import ToyMethod
 from amb_activemark.method import ActiveMark
 from amb_activemark.reading import coders_of, images_of, read_messages
 from amb_advtra.method import AdvTra
-from amb_attacks.claimant import Part, claimant
+from amb_attacks.claimant import EveryNth, claimant
 from amb_attacks.forge import Forge
 from amb_ipguard.method import IPGuard
 
@@ -55,7 +56,7 @@ def test_the_claimants_images_are_two_halves_of_the_attackers(tmp_path: Path) ->
     ]
     assert not set(halves[0]) & set(halves[1])
     assert set(halves[0]) | set(halves[1]) == set(whole)
-    assert len(Part(toy_context(tmp_path).split("attacker"), 1, 3)) == len(range(1, 128, 3))
+    assert len(EveryNth(toy_context(tmp_path).split("attacker"), 1, 3)) == len(range(1, 128, 3))
 
 
 @pytest.mark.parametrize(("method", "inputs"), [(POINTS, "points"), (PATHS, "samples")])
@@ -136,6 +137,22 @@ def test_a_decoder_of_ones_own_reads_from_the_attackers_images(honest: Embedding
 def test_what_starts_from_the_honest_key_asks_for_it(method, what: str, tmp_path: Path) -> None:
     with pytest.raises(BadParamsError, match="starts from the owner's key"):
         forge(tmp_path, method, what, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "offered"),
+    [
+        (MARK, "messages, triggers, decoder"),
+        (POINTS, "messages, triggers"),
+        (PATHS, "messages, triggers"),
+        (ToyMethod(), "messages"),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_a_forgery_that_a_method_does_not_know_is_no_other_one(method, offered: str, tmp_path: Path) -> None:
+    ctx = toy_context(tmp_path)
+    with pytest.raises(BadParamsError, match=f"does not forge 'trigger'.*It forges {offered}\\.$"):
+        method.forge(OTHER, "trigger", 1, ctx)
 
 
 def test_what_a_method_does_not_offer_is_skipped_and_what_cannot_be_read_refused(

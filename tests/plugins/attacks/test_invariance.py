@@ -144,12 +144,12 @@ def test_the_order_is_drawn_from_the_seed(manager: Manager, tmp_path: Path) -> N
 def test_a_change_of_the_function_is_an_error(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from amb_attacks import rewriting
+    from amb_attacks import invariance_torch
 
     def spoil(parts: BlockParts, generator: torch.Generator) -> None:
         parts.up.weight.mul_(1.01)
 
-    monkeypatch.setattr(rewriting, "REWRITES", {**rewriting.REWRITES, "heads": spoil})
+    monkeypatch.setattr(invariance_torch, "REWRITES", {**invariance_torch.REWRITES, "heads": spoil})
     with pytest.raises(amb.AmbError, match="moved by"):
         rewritten(manager, "permute-heads", lively(), tmp_path)
 

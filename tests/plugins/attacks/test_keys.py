@@ -20,7 +20,7 @@ from amb_advtra.method import AdvTra
 from amb_attacks.claimant import claimant
 from amb_attacks.overwrite import Overwrite
 from amb_attacks.unlearn import Unlearn
-from amb_attacks.unlearning import drift
+from amb_attacks.unlearn_torch import drift
 from amb_ipguard.method import IPGuard
 from tests.conftest import QUICK
 

@@ -28,13 +28,13 @@ def arc(length: float, degrees: float) -> torch.Tensor:
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("degrees", [10.0, 90.0, 150.0])
 def test_slerp_divides_the_angle_and_keeps_the_length(weight: float, degrees: float) -> None:
-    from amb_attacks.merging import slerp
+    from amb_attacks.merge_torch import slerp
 
     torch.testing.assert_close(slerp(arc(3, 20), arc(3, 20 + degrees), weight), arc(3, 20 + weight * degrees))
 
 
 def test_slerp_of_what_has_no_angle_is_linear() -> None:
-    from amb_attacks.merging import slerp
+    from amb_attacks.merge_torch import slerp
 
     torch.testing.assert_close(slerp(arc(1, 0), arc(3, 0.5), 0.5), (arc(1, 0) + arc(3, 0.5)) / 2)
     torch.testing.assert_close(slerp(arc(1, 0), arc(1, 180), 0.25), arc(0.5, 0))

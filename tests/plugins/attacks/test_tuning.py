@@ -16,7 +16,7 @@ import amb
 from amb.plugin.manager import Manager
 from amb.sweeps.reader import read_sweep
 from amb.testing import toy_context, toy_model
-from amb_attacks.pgd import Ascent
+from amb_attacks.adversarial_torch import Ascent
 
 SIZES = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 QUICK = "epochs=1,batch=16,n_images=32"
@@ -36,6 +36,27 @@ def attack(manager: Manager, spec: str, model: amb.VisionModel, folder: Path) ->
 
 def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     return all(torch.equal(*pair) for pair in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
+
+
+RATES = ["lr", "head_lr", "weight_decay", "epochs", "batch", "n_images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("finetune", ["task", "schedule", "layers", "head", *RATES]),
+        ("adversarial", ["task", "schedule", "layers", "head", *RATES, "epsilon", "steps", "step_size"]),
+        ("lora", ["rank", "alpha", "schedule", *RATES]),
+        ("cut-rear", ["n", "schedule", *RATES]),
+    ],
+)
+def test_spec_texts_name_an_attacks_own_parameters_first(manager: Manager, name: str, parameters: list[str]) -> None:
+    """Seeds come from these texts, so another order would be another result."""
+    (component,) = manager.registry.attack_chain(f"{name}:schedule=linear,n_images=7,batch=9,epochs=3,lr=0.25")
+    assert [key for key, _ in component] == parameters == list(type(component).model_json_schema()["properties"])
+    assert component.canonical() == f"{name}:schedule=linear,lr=0.25,epochs=3,batch=9,n_images=7"
+    config = component.training_config()
+    assert (config.lr_schedule, config.lr, config.epochs, config.batch, config.n_images) == ("linear", 0.25, 3, 9, 7)
 
 
 @pytest.mark.parametrize(

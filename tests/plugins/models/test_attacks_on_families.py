@@ -104,6 +104,18 @@ def test_attention_that_reads_past_its_layers_is_not_made_int8(family: str) -> N
     assert "past their layers" in str(attack.skip(model_of(family)))
 
 
+@pytest.mark.parametrize(
+    ("family", "share"), [("open_clip CLIP", 3 * 8 / (3 * 12 + 6.75)), ("hf CLIP", None), ("timm CLIP", None)]
+)
+def test_int8_says_what_stays_in_floating_point(family: str, share: float | None, tmp_path: Path) -> None:
+    """Of three blocks of 32 x 32: the MLP's 8 are int8; 4 of the attention, 6 of the patches and 0.75 of proj are not."""
+    attack: Attack = quick(REGISTRY.attacks, "quantize-int8")
+    ctx = toy_context(tmp_path)
+    attack.apply(model_of(family), ctx)
+    expected = {} if share is None else {"int8_share": pytest.approx(share, abs=1e-4)}
+    assert ctx.notes == expected
+
+
 @pytest.mark.parametrize("name", ["prune-heads50", "prune-channels40"])
 @pytest.mark.parametrize("family", ["open_clip CLIP", "hf DINOv2", "hf CLIP", "timm BEiT"])
 def test_attacks_that_know_timms_names_alone_say_so(name: str, family: str) -> None:

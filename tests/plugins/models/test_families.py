@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 import amb
 from amb.models.checkpoint import save_checkpoint
 from amb.plugin.manager import Manager
+from amb.testing import toy_context
 from tests.conftest import run_toy
 
 pytestmark = pytest.mark.usefixtures("manager")
@@ -336,6 +339,74 @@ def test_another_size_of_images_is_the_librarys_own(family: str, folder: Path) -
             tower = getattr(whole, "vision_model", getattr(whole, "vit", whole))
             given = tower(normalised, interpolate_pos_encoding=True)
             close(ours, given.last_hidden_state[:, 0] if given.pooler_output is None else given.pooler_output)
+
+
+NO_MATRICES = ("token", "tokens", "probe", "latent", "query", "pos_embed", "bias_table")
+"""How the libraries' names end of what has several axes and is no matrix: learnt tokens, and positions."""
+
+
+def count_by_shape(named: Iterable[tuple[str, nn.Parameter]]) -> int:
+    """How many weights lie in matrices, by the number of their axes and the libraries' names alone."""
+    named = [(name.removesuffix(".weight"), weight) for name, weight in named]
+    return sum(
+        weight.numel()
+        for name, weight in named
+        if weight.ndim >= 2 and not name.endswith(NO_MATRICES) and not re.search("position(al)?_embeddings?$", name)
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_matrices_are_all_of_them_in_the_blocks_and_outside(family: str) -> None:
+    model = amb.build_model(FAMILIES[family])
+    named = dict(model.backbone.named_parameters())
+    counted = [(matrix.name, named[matrix.name]) for matrix in model.matrices()]
+    assert len({name for name, _ in counted}) == len(counted)
+    assert sum(weight.numel() for _, weight in counted) == count_by_shape(named.items())
+    for block in model.backbone.blocks:
+        inside = {id(weight) for weight in block.parameters()}
+        assert sum(weight.numel() for _, weight in counted if id(weight) in inside) == count_by_shape(
+            block.named_parameters()
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_matrix_says_where_it_is_and_which_axis_counts_outputs(family: str) -> None:
+    model = amb.build_model(FAMILIES[family])
+    named = dict(model.backbone.named_parameters())
+    for matrix in model.matrices():
+        assert getattr(matrix.module, matrix.parameter) is named[matrix.name]
+        assert matrix.weight.data_ptr() == named[matrix.name].data_ptr()
+        assert not matrix.weight.requires_grad
+        assert matrix.output_axis == (1 if matrix.name == "net.proj" else 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("spec", ["prune:amount=0.5,scope=layer", "noise", "quantize:bits=3"])
+def test_attacks_on_matrices_reach_every_one_and_nothing_else(
+    family: str, spec: str, manager: Manager, tmp_path: Path
+) -> None:
+    model = amb.build_model(FAMILIES[family])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for weight in model.parameters():
+            weight.data.normal_()
+    (attack,) = manager.registry.attack_chain(spec)
+    before, after = (
+        dict(each.backbone.named_parameters()) for each in (model, attack.apply(model, toy_context(tmp_path)))
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {matrix.name for matrix in model.matrices()}
+
+
+def test_bits_of_a_projection_that_is_kept_inputs_first_have_a_scale_for_each_output(
+    manager: Manager, tmp_path: Path
+) -> None:
+    model = amb.build_model(FAMILIES["open_clip CLIP"])
+    (attack,) = manager.registry.attack_chain("quantize:bits=3")
+    before, after = (each.backbone.net.proj for each in (model, attack.apply(model, toy_context(tmp_path))))
+    torch.testing.assert_close(after.abs().amax(dim=0), before.abs().amax(dim=0))  # the largest of each column stays
+    for column in after.T:
+        assert len(column.unique()) <= 7
 
 
 STEPS = "activemark:n_bits=4,n_triggers=8,steps=2,batch=8,n_images=8,block=0"

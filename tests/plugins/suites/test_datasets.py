@@ -27,7 +27,7 @@ from amb_suites.files import main as print_files
 from amb_suites.folder import FolderSuite
 from amb_suites.foodseg import FoodSeg103
 from amb_suites.imagenet import ImageNet
-from amb_suites.images import ImageSplit, Share, cut, serve
+from amb_suites.images import ImageSplit, RoleImages, cut, serve
 from amb_suites.pet import Pet
 from tests.written import (
     encoded,
@@ -51,7 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(DATA, str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
-    real._shares.cache_clear()
+    real._serve_roles.cache_clear()
     return tmp_path / "data"
 
 
@@ -208,7 +208,7 @@ def test_splits_do_not_hang_on_the_order_of_the_file_system(root: Path, monkeypa
     before, digest = [folder().files(role) for role in ROLES], folder().definition()
     walk = os.walk
     monkeypatch.setattr(os, "walk", lambda *a, **k: ((at, inner, files[::-1]) for at, inner, files in walk(*a, **k)))
-    real._shares.cache_clear()
+    real._serve_roles.cache_clear()
     assert [folder().files(role) for role in ROLES] == before
     assert folder().definition() == digest
 
@@ -220,7 +220,7 @@ def test_another_seed_shares_out_otherwise(root: Path) -> None:
 
 def definition(suite: FolderSuite) -> dict[str, Any]:
     """As a new process would see it."""
-    real._shares.cache_clear()
+    real._serve_roles.cache_clear()
     return suite.definition()["data"]
 
 
@@ -348,7 +348,7 @@ def test_a_skipped_image_makes_room_for_the_next_and_moves_nobody(root: Path) ->
     before = {role: suite.files(role) for role in ROLES}
     gone = before["attacker"][1]
     (root / "birds" / gone).write_bytes(b"")
-    real._shares.cache_clear()
+    real._serve_roles.cache_clear()
     after = {role: suite.files(role) for role in ROLES}
     assert after["attacker"][:4] == [name for name in before["attacker"] if name != gone]
     assert len(after["attacker"]) == 5
@@ -427,7 +427,7 @@ def test_an_empty_class_is_named_and_refused(root: Path) -> None:
 def test_an_empty_class_is_left_out_where_that_was_asked_for(root: Path) -> None:
     write_classes(root / "birds", ["crow", "jay"], 10)
     (root / "birds/dodo").mkdir()
-    assert folder(empty_classes="drop").split("owner").share.index.classes == ("crow", "jay")
+    assert folder(empty_classes="drop").split("owner").served.index.classes == ("crow", "jay")
 
 
 def test_files_that_are_no_images_are_not_looked_at(root: Path) -> None:
@@ -592,6 +592,6 @@ def test_declaring_suites_imports_nothing_heavy() -> None:
 def test_a_split_says_how_many_classes_it_has(root: Path) -> None:
     write_imagenet(root)
     index = ImageNet().index()
-    split = ImageSplit(Share(index, ()), 16)
+    split = ImageSplit(RoleImages(index, ()), 16)
     assert (split.n_classes, split.n_mask_classes, len(split)) == (3, 0, 0)
     assert isinstance(split, amb.Split)

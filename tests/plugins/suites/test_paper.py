@@ -45,7 +45,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (DOWNLOAD, *OFFLINE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(DATA, str(tmp_path / "data"))
-    real._shares.cache_clear()
+    real._serve_roles.cache_clear()
     write_imagenet(tmp_path / "data", n=16)
     return tmp_path / "data"
 
@@ -121,7 +121,7 @@ def test_negatives_that_do_not_parse_are_refused(text: str) -> None:
 def test_roles_come_from_the_data_that_the_paper_uses_them_on(root: Path, task: str) -> None:
     WRITE[task](root)
     suite = PaperClipSuite.create({"task": task, "image_size": 16})
-    titles = {role: suite.split(role).share.index.title for role in get_args(amb.Role)}
+    titles = {role: suite.split(role).served.index.title for role in get_args(amb.Role)}
     assert titles["owner"] == titles["trigger"] == "ImageNet (ILSVRC 2012)"
     assert titles["attacker"] == titles["test"] == TASKS[task].title
     downstream = TASKS[task]().index().parts

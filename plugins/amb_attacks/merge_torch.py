@@ -19,8 +19,8 @@ _PARALLEL: Final = 0.9995  # |cosine| above which the arc is straight within flo
 def merge(params: Merge, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """A copy of the model whose encoder is merged with the other one's."""
     merged = model.copy(f"{model.ref}+{params.canonical()}")
-    theirs = _state(params, merged, _other(params, ctx))
-    base = _state(params, merged, _base(params, ctx)) if params.how == "task-arithmetic" else theirs
+    theirs = _fit_state(params, merged, _load_other(params, ctx))
+    base = _fit_state(params, merged, _load_base(params, ctx)) if params.how == "task-arithmetic" else theirs
     weights = dict(merged.backbone.named_parameters())
     if all(torch.equal(weight, theirs[name]) for name, weight in weights.items()):
         ctx.note(merged_with="the same weights")  # a fingerprint leaves the public model as it was
@@ -28,7 +28,7 @@ def merge(params: Merge, model: amb.VisionModel, ctx: amb.Context) -> amb.Vision
         weight.data.copy_(combine(params, weight.data, theirs[name], base[name]))
     for name, statistic in merged.backbone.named_buffers():
         if name in theirs and statistic.is_floating_point():
-            statistic.copy_(_linear(statistic, theirs[name], params.weight))
+            statistic.copy_(_mix_linearly(statistic, theirs[name], params.weight))
     return merged
 
 
@@ -36,7 +36,7 @@ def combine(params: Merge, mine: Tensor, theirs: Tensor, base: Tensor) -> Tensor
     """One tensor of the merged model. `base` counts for task arithmetic alone."""
     if params.how == "task-arithmetic":
         return mine + params.weight * (theirs - base)
-    return (slerp if params.how == "slerp" else _linear)(mine, theirs, params.weight)
+    return (slerp if params.how == "slerp" else _mix_linearly)(mine, theirs, params.weight)
 
 
 def slerp(mine: Tensor, theirs: Tensor, weight: float) -> Tensor:
@@ -44,32 +44,32 @@ def slerp(mine: Tensor, theirs: Tensor, weight: float) -> Tensor:
     one, other = mine.double().flatten(), theirs.double().flatten()
     cosine = torch.dot(one, other) / (one.norm() * other.norm())
     if not cosine.abs() < _PARALLEL:  # also where one of them is 0 and has no direction
-        return _linear(mine, theirs, weight)
+        return _mix_linearly(mine, theirs, weight)
     angle = torch.arccos(cosine)
     shares = torch.sin((1 - weight) * angle), torch.sin(weight * angle)
     return ((shares[0] * one + shares[1] * other) / torch.sin(angle)).view_as(mine).to(mine.dtype)
 
 
-def _linear(mine: Tensor, theirs: Tensor, weight: float) -> Tensor:
+def _mix_linearly(mine: Tensor, theirs: Tensor, weight: float) -> Tensor:
     return (1 - weight) * mine + weight * theirs
 
 
-def _other(params: Merge, ctx: amb.Context) -> amb.VisionModel:
+def _load_other(params: Merge, ctx: amb.Context) -> amb.VisionModel:
     if params.other == "base":
-        return _base(params, ctx)
+        return _load_base(params, ctx)
     if params.other != "finetuned-base":
         return amb.load_model(params.other)
     schedule = TrainingConfig("cosine", lr=params.lr, epochs=params.epochs, n_images=params.n_images)
-    return tune(_base(params, ctx), ctx.split("attacker"), "classification", schedule, ctx)
+    return tune(_load_base(params, ctx), ctx.split("attacker"), "classification", schedule, ctx)
 
 
-def _base(params: Merge, ctx: amb.Context) -> amb.VisionModel:
+def _load_base(params: Merge, ctx: amb.Context) -> amb.VisionModel:
     if ctx.base is None:
         raise amb.MissingError(f"attack {params} needs the public model from before the mark, which is not known here.")
     return ctx.base().to(ctx.device)
 
 
-def _state(params: Merge, model: amb.VisionModel, other: amb.VisionModel) -> dict[str, Tensor]:
+def _fit_state(params: Merge, model: amb.VisionModel, other: amb.VisionModel) -> dict[str, Tensor]:
     """The other encoder's tensors on the model's device. Raises BadParamsError where they do not fit."""
     mine, theirs = model.backbone.state_dict(), other.backbone.state_dict()
     for name in sorted({*mine, *theirs}):

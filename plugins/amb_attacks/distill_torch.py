@@ -53,23 +53,23 @@ def imitate(
     params: Distill, student: amb.VisionModel, view: amb.SuspectView, split: amb.Split, n_images: int, ctx: amb.Context
 ) -> None:
     """Train the student, in place, on what the view tells of the model."""
-    answers = _answers(params, view, split, n_images)
-    projection = _projection(params, student, answers, split, ctx)
+    answers = _prepare_answers(params, view, split, n_images)
+    projection = _make_projection(params, student, answers, split, ctx)
     batch_size = min(params.batch, n_images)
     n_steps = params.epochs * (n_images // batch_size)
     weights = [*student.parameters(), *projection.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=params.lr, weight_decay=params.weight_decay)
     schedule = TrainingConfig("cosine")
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, n_steps))
-    batches = _whole_batches(params.epochs, n_images, batch_size, ctx.generator("student batches"))
+    batches = _draw_whole_batches(params.epochs, n_images, batch_size, ctx.generator("student batches"))
     accumulator = GradientAccumulator(ctx, optimizer, rate)
     drawn = ctx.generator("augmentation")
     student.train()
     with ctx.seeded("student dropout"):
         for rows, batch in ctx.progress.track(ctx.load(split, batches), params.canonical(), n_steps):
-            theirs, ours = _views(params, batch.images.to(ctx.device), drawn)
+            theirs, ours = _make_views(params, batch.images.to(ctx.device), drawn)
             answer, labels = answers(rows, theirs).to(ctx.device), batch.labels.to(ctx.device)
-            loss_of = partial(_loss, params, student, projection, ours, answer, labels)
+            loss_of = partial(_measure_loss, params, student, projection, ours, answer, labels)
             if params.target == "contrastive":  # between all pairs of the batch
                 accumulator.step_whole(loss_of)
             else:
@@ -127,7 +127,7 @@ def resampled(patches: Tensor, n: int) -> Tensor:
     if patches.shape[1] == n:
         return patches
     side, new_side = round(patches.shape[1] ** 0.5), round(n**0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (side, side))
+    grid = torch.unflatten(patches.transpose(1, 2), 2, (side, side))
     grid = F.interpolate(grid, size=(new_side, new_side), mode="bilinear", align_corners=False, antialias=True)
     return grid.flatten(2).transpose(1, 2)
 
@@ -157,7 +157,7 @@ def augmented(images: Tensor, drawn: torch.Generator) -> Tensor:
     to_crop = torch.cat([torch.diag_embed(side.expand(n, 2)), centre[:, :, None]], dim=2)
     grid = F.affine_grid(to_crop, list(images.shape), align_corners=False).to(images.device)
     crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast, brightness = torch.rand(2, n, n_channels, 1, 1, generator=drawn).to(images.device)
+    contrast, brightness = torch.rand(2, n, n_channels, 1, 1, generator=drawn).to(images.device).unbind()
     return ((crops - 0.5) * (0.6 + 0.8 * contrast) + 0.3 + 0.4 * brightness).clamp(0, 1)
 
 
@@ -187,43 +187,43 @@ class Surrogates:
         rows = torch.as_tensor(list(indices))
         one, other = (self.split.batch(each.tolist()).images for each in (rows, self.partners[rows]))
         mixed = torch.lerp(other, one, self.shares[rows].view(-1, 1, 1, 1))
-        shuffled = _in_pieces(mixed, self.pieces[rows])
+        shuffled = _shuffle_pieces(mixed, self.pieces[rows])
         coloured = shuffled[torch.arange(len(rows))[:, None], self.channels[rows]]
         images = torch.where(self.inverted[rows].view(-1, 1, 1, 1), 1 - coloured, coloured)
         return amb.Batch(images, torch.full_like(rows, -1))
 
 
-def _in_pieces(images: Tensor, order: Tensor) -> Tensor:
+def _shuffle_pieces(images: Tensor, order: Tensor) -> Tensor:
     """Images cut into pieces, put together in another order; what is left over of a side is cut off."""
     side = images.shape[-1] // _GRID
     cut = images[..., : _GRID * side, : _GRID * side].unfold(2, side, side).unfold(3, side, side)
     pieces = cut.flatten(2, 3).transpose(1, 2)  # (n, pieces, channels, side, side)
     pieces = pieces[torch.arange(len(images))[:, None], order]
-    rows = pieces.unflatten(1, (_GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)  # (n, channels, row, y, column, x)
+    rows = torch.unflatten(pieces, 1, (_GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)  # (n, channels, row, y, column, x)
     return rows.flatten(4, 5).flatten(2, 3)
 
 
 def new_student(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """An untrained student, with a classification head where the model's classes are imitated."""
     with ctx.seeded("student"):
-        return ctx.place(_untrained(params, model, _n_classes(model) if params.by_class else 0))
+        return ctx.place(_make_untrained(params, model, _count_classes(model) if params.by_class else 0))
 
 
 def form_of(params: Distill, model: amb.VisionModel) -> amb.VisionModel:
     """An untrained model with the sizes and the head that the finished student has."""
     labelled = "classification" in model.heads and params.images == "own"
     with torch.random.fork_rng(devices=[]):
-        return _untrained(params, model, _n_classes(model) if params.by_class or labelled else 0)
+        return _make_untrained(params, model, _count_classes(model) if params.by_class or labelled else 0)
 
 
-def _untrained(params: Distill, model: amb.VisionModel, n_classes: int) -> amb.VisionModel:
-    bare = _build(params.student, model)
+def _make_untrained(params: Distill, model: amb.VisionModel, n_classes: int) -> amb.VisionModel:
+    bare = _build_network(params.student, model)
     heads = {"classification": HEADS["classification"](bare.backbone.dim, n_classes)} if n_classes else {}
     bare.ref, bare.heads = f"{model.ref}+{params.canonical()}", nn.ModuleDict(heads)
     return bare.eval()
 
 
-def _build(student: str, model: amb.VisionModel) -> amb.VisionModel:
+def _build_network(student: str, model: amb.VisionModel) -> amb.VisionModel:
     if student == "same":  # as published: what was done to the stolen copy since is no part of the student
         return amb.build_model({key: value for key, value in model.architecture.items() if key != "edits"})
     size = model.backbone.image_size
@@ -234,14 +234,14 @@ def _build(student: str, model: amb.VisionModel) -> amb.VisionModel:
         return amb.build_model({**architecture, "options": {}, "image_size": size})
 
 
-def _answers(params: Distill, view: amb.SuspectView, split: amb.Split, n_images: int) -> Answers:
+def _prepare_answers(params: Distill, view: amb.SuspectView, split: amb.Split, n_images: int) -> Answers:
     if params.augment or params.by_token:  # no image is shown twice, or its answer is too large to keep
         return lambda _, images: ask(view, images)
     kept = torch.cat([ask(view, batch.images).cpu() for batch in in_order(split, _ASK, n_images)])
     return lambda rows, _: kept[rows]
 
 
-def _views(params: Distill, images: Tensor, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
+def _make_views(params: Distill, images: Tensor, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
     """What is shown to the model and what to the student."""
     if not params.augment:
         return images, images
@@ -249,7 +249,7 @@ def _views(params: Distill, images: Tensor, drawn: torch.Generator) -> tuple[Ten
     return theirs, augmented(images, drawn) if params.target == "contrastive" else theirs
 
 
-def _loss(
+def _measure_loss(
     params: Distill,
     student: amb.VisionModel,
     projection: nn.Module,
@@ -270,7 +270,7 @@ def _loss(
     return feature_loss(params, features, answer)
 
 
-def _projection(
+def _make_projection(
     params: Distill, student: amb.VisionModel, answers: Answers, split: amb.Split, ctx: amb.Context
 ) -> nn.Module:
     """From the student's width to that of the model's answers; nothing where there is no need."""
@@ -283,7 +283,7 @@ def _projection(
     return layer.to(ctx.device)
 
 
-def _whole_batches(epochs: int, n: int, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
+def _draw_whole_batches(epochs: int, n: int, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
     """Random batches of equal size: a batch norm cannot be trained on a last batch of one image."""
     for _ in range(epochs):
         yield from (rows for rows in shuffled(n, batch_size, order) if len(rows) == batch_size)
@@ -291,12 +291,12 @@ def _whole_batches(epochs: int, n: int, batch_size: int, order: torch.Generator)
 
 def _check_classes(params: Distill, model: amb.VisionModel, split: amb.Split) -> None:
     """The attacker's labels have to be of the model's classes, unless they are not used."""
-    if params.by_class and params.alpha < 1 and _n_classes(model) != split.n_classes:
+    if params.by_class and params.alpha < 1 and _count_classes(model) != split.n_classes:
         raise amb.BadParamsError(
-            f"attack {params}: {model.ref} knows {_n_classes(model)} classes, the attacker's images have "
+            f"attack {params}: {model.ref} knows {_count_classes(model)} classes, the attacker's images have "
             f"{split.n_classes}. Set alpha=1 to learn from the model's answers alone."
         )
 
 
-def _n_classes(model: amb.VisionModel) -> int:
+def _count_classes(model: amb.VisionModel) -> int:
     return cast(int, model.heads["classification"].n_classes)

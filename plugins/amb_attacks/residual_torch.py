@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import amb
+from amb_attacks.residual import ClipStream, EraseStream
 
 if TYPE_CHECKING:
-    from amb_attacks.residual import AdaptiveClip, AdaptiveErase, Blur, Carrier, Where
+    from amb_attacks.residual import AdaptiveClip, AdaptiveErase, Carrier, Replacement, Where
 
 _IMAGES: Final = 100  # as for the activation profile
 _NAME: Final = "input_edits"
@@ -55,23 +56,23 @@ class Clip(nn.Module):
 class Scramble(nn.Module):
     """Replace a channel over CLS and the patches, or one of these tokens, by a mean or by its values in another order."""
 
-    def __init__(self, carrier: Carrier, index: int, how: Blur, amount: float, seed: int, n_prefix: int) -> None:
+    def __init__(self, carrier: Carrier, index: int, how: Replacement, amount: float, seed: int, n_prefix: int) -> None:
         super().__init__()
         self.carrier, self.index, self.how, self.amount = carrier, index, how, amount
         self.seed, self.n_prefix = seed, n_prefix
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens, (n, tokens, dim)."""
-        places = self._places(tokens.shape[1])
+        places = self._list_places(tokens.shape[1])
         where: Any = (slice(None), places, self.index)
         if self.carrier == "token":
             where = (slice(None), places[self.index])
         held = tokens[where]  # (n, values)
         tokens = tokens.clone()
-        tokens[where] = held.lerp(self._replacement(tokens, held, places), self.amount)
+        tokens[where] = held.lerp(self._make_replacement(tokens, held, places), self.amount)
         return tokens
 
-    def _replacement(self, tokens: Tensor, held: Tensor, places: list[int]) -> Tensor:
+    def _make_replacement(self, tokens: Tensor, held: Tensor, places: list[int]) -> Tensor:
         if self.how == "shuffle":  # drawn anew each time, which costs little and fits any number of tokens
             generator = torch.Generator().manual_seed(self.seed)
             return held[:, torch.randperm(held.shape[1], generator=generator).to(held.device)]
@@ -81,7 +82,7 @@ class Scramble(nn.Module):
         beside = neighbours(self.index - n_class, math.isqrt(len(places) - n_class))
         return tokens[:, [places[n_class + each] for each in beside]].mean(dim=1)
 
-    def _places(self, n_tokens: int) -> list[int]:
+    def _list_places(self, n_tokens: int) -> list[int]:
         """CLS, where there is one, and the patches; registers stand between them."""
         return [*range(min(self.n_prefix, 1)), *range(self.n_prefix, n_tokens)]
 
@@ -117,35 +118,33 @@ def chosen(model: amb.VisionModel, where: Where) -> list[nn.Module]:
 
 def erase(params: AdaptiveErase, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """The model with its largest dimensions of the stream put to fixed values."""
-    from amb_attacks.residual import EraseStream
-
-    inputs = [(_largest(tokens), tokens.mean(dim=(0, 1))) for tokens in _entering(model, params.block, ctx)]
+    inputs = [
+        (_measure_largest(tokens), tokens.mean(dim=(0, 1))) for tokens in _record_inputs(model, params.block, ctx)
+    ]
     largest = torch.stack([size for size, _ in inputs]).amax(dim=0)
     dims = sorted(largest.topk(params.dims).indices.tolist())
     edited = amb.edited(model, EraseStream(dims=tuple(dims), block=params.block), f"{model.ref}+{params.canonical()}")
     if params.fill == "mean":
         for block, (_, mean) in zip(chosen(edited, params.block), inputs, strict=True):
-            _latest(block).fill.copy_(mean[dims])
+            _find_latest_edit(block).fill.copy_(mean[dims])
     ctx.note(dims=dims)
     return edited
 
 
 def clip(params: AdaptiveClip, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """The model with its stream clamped where a share of the values lies above."""
-    from amb_attacks.residual import ClipStream
-
     edited = amb.edited(model, ClipStream(block=params.block), f"{model.ref}+{params.canonical()}")
     if not params.share:
         return edited
-    levels = [_level(tokens, params.share) for tokens in _entering(model, params.block, ctx)]
+    levels = [_find_level(tokens, params.share) for tokens in _record_inputs(model, params.block, ctx)]
     for block, level in zip(chosen(edited, params.block), levels, strict=True):
-        _latest(block).level.copy_(level)
+        _find_latest_edit(block).level.copy_(level)
     ctx.note(levels=[round(level.item(), 4) for level in levels])
     return edited
 
 
 @torch.no_grad()
-def _entering(model: amb.VisionModel, where: Where, ctx: amb.Context) -> Iterator[Tensor]:
+def _record_inputs(model: amb.VisionModel, where: Where, ctx: amb.Context) -> Iterator[Tensor]:
     """The tokens of the attacker's first images as they enter the chosen blocks, (n, tokens, dim) each."""
     split = ctx.split("attacker")
     twin = model.copy().eval()  # the model may be in training
@@ -156,18 +155,18 @@ def _entering(model: amb.VisionModel, where: Where, ctx: amb.Context) -> Iterato
         tokens = twin.run_blocks(tokens, block, block + 1)
 
 
-def _largest(tokens: Tensor) -> Tensor:
+def _measure_largest(tokens: Tensor) -> Tensor:
     """The largest magnitude over an image's tokens, averaged over images; (dim,)."""
     return tokens.abs().amax(dim=1).mean(dim=0)
 
 
-def _level(tokens: Tensor, share: float) -> Tensor:
+def _find_level(tokens: Tensor, share: float) -> Tensor:
     """The magnitude above which a share of the values lies. torch.quantile takes no more than 16 million values."""
     sizes = tokens.abs().flatten()
     return sizes.kthvalue(max(1, round(len(sizes) * (1 - share)))).values
 
 
-def _latest(block: nn.Module) -> Any:
+def _find_latest_edit(block: nn.Module) -> Any:
     """The edit that was added to a block last."""
     return cast(nn.Sequential, getattr(block, _NAME))[-1]
 

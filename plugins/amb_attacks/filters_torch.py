@@ -37,7 +37,8 @@ class Blur:
         radius = min(math.ceil(3 * self.sigma), min(images.shape[-2:]) - 1)  # no more than can be mirrored
         if radius == 0:
             return images
-        return gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2).clamp(0, 1)
+        blurred: Tensor = gaussian_blur(images, [2 * radius + 1] * 2, [self.sigma] * 2)
+        return blurred.clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Noise:
     def __call__(self, images: Tensor) -> Tensor:
         if self.sigma == 0:
             return images
-        noise = torch.stack([self._draw(image) for image in images.detach().float().cpu()])
+        noise = torch.stack([self._draw_noise(image) for image in images.detach().float().cpu()])
         return (images + self.sigma * noise.to(images)).clamp(0, 1)
 
-    def _draw(self, image: Tensor) -> Tensor:
+    def _draw_noise(self, image: Tensor) -> Tensor:
         digest = hashlib.sha256(self.seed.to_bytes(8, "big") + image.contiguous().numpy().tobytes()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         return torch.randn(image.shape, generator=generator)

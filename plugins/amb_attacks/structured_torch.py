@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import amb
 
-Part = Literal["heads", "channels"]
+Removable = Literal["heads", "channels"]
 
 
 def resizable(model: amb.VisionModel) -> bool:
@@ -30,7 +30,7 @@ def sizes(model: amb.VisionModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return heads, tuple(block.mlp.fc2.in_features for block in blocks)
 
 
-def remove(model: amb.VisionModel, part: Part, amount: float) -> amb.VisionModel:
+def remove(model: amb.VisionModel, part: Removable, amount: float) -> amb.VisionModel:
     """A copy whose matrices lack the weakest share of heads or channels; its blocks do not know of it yet."""
     import torch_pruning
 
@@ -45,13 +45,13 @@ def remove(model: amb.VisionModel, part: Part, amount: float) -> amb.VisionModel
     for block in cast(Sequence[Any], pruned.backbone.blocks):
         layer, width = (block.attn.proj, block.attn.head_dim) if part == "heads" else (block.mlp.fc2, 1)
         group = graph.get_pruning_group(layer, cut, list(range(layer.in_features)))  # with all that feeds the layer
-        weakest = _weakest(strength(group), width, amount)
+        weakest = _find_weakest(strength(group), width, amount)
         if weakest:
             graph.get_pruning_group(layer, cut, weakest).prune()
     return pruned
 
 
-def _weakest(strengths: Tensor, width: int, amount: float) -> list[int]:
+def _find_weakest(strengths: Tensor, width: int, amount: float) -> list[int]:
     """Indices of the weakest share of units, each of them `width` neighbouring channels wide."""
     units = strengths.view(-1, width).sum(dim=1)
     n_removed = min(round(amount * len(units)), len(units) - 1)
@@ -76,13 +76,13 @@ def narrow(model: amb.VisionModel, heads: Sequence[int], channels: Sequence[int]
         attention, mlp = block.attn, block.mlp
         rows = [part[: n_heads * attention.head_dim] for part in torch.arange(attention.qkv.out_features).chunk(3)]
         attention.num_heads, attention.attn_dim = n_heads, n_heads * attention.head_dim
-        _keep(attention.qkv, rows=torch.cat(rows))
-        _keep(attention.proj, columns=torch.arange(attention.attn_dim))
-        _keep(mlp.fc1, rows=torch.arange(n_channels))
-        _keep(mlp.fc2, columns=torch.arange(n_channels))
+        _keep_rows_and_columns(attention.qkv, rows=torch.cat(rows))
+        _keep_rows_and_columns(attention.proj, columns=torch.arange(attention.attn_dim))
+        _keep_rows_and_columns(mlp.fc1, rows=torch.arange(n_channels))
+        _keep_rows_and_columns(mlp.fc2, columns=torch.arange(n_channels))
 
 
-def _keep(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+def _keep_rows_and_columns(layer: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
     """Leave a layer these of its outputs, or these of its inputs."""
     device = layer.weight.device
     if rows is not None:

@@ -28,7 +28,7 @@ class ClassFolders(DataSet):
     size: ClassVar[int | None] = None
 
     def is_there(self, at: Path) -> bool:
-        return at.is_dir() and bool(_folders(at))
+        return at.is_dir() and bool(_list_folders(at))
 
     def read(self, at: Path, empty: Empty) -> Index:
         return replace(list_classes(at, parts_of(at), empty), title=self.folder)
@@ -45,14 +45,14 @@ def parts_of(at: Path) -> dict[Part, str]:
 
 def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
     """Every image in the class folders of each part. Raises DataError for a class without images, unless dropped."""
-    listed = {part: {name: _images(at, f"{folder}/{name}".lstrip("/")) for name in _folders(at / folder)}
+    listed = {part: {name: _list_images(at, f"{folder}/{name}".lstrip("/")) for name in _list_folders(at / folder)}
               for part, folder in parts.items()}  # fmt: skip
     bare = [
         f"{parts[part]}/{name}".lstrip("/") for part, classes in listed.items() for name in classes if not classes[name]
     ]
     if bare and empty == "refuse":
         raise DataError(
-            f"{at}: {_some(bare)} {'has' if len(bare) == 1 else 'have'} no images. "
+            f"{at}: {_name_some(bare)} {'has' if len(bare) == 1 else 'have'} no images. "
             "Fill or remove what is empty, or leave it out: empty_classes=drop."
         )
     names = sorted({name for classes in listed.values() for name, images in classes.items() if images})
@@ -66,16 +66,16 @@ def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
     return Index(at.name, Files(at), tuple(names), items)
 
 
-def _folders(at: Path) -> list[str]:
+def _list_folders(at: Path) -> list[str]:
     """Its folders, hidden ones apart, sorted, for a disk lists them as it likes."""
     with os.scandir(at) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(at: Path, folder: str) -> list[str]:
+def _list_images(at: Path, folder: str) -> list[str]:
     """Names of the images in a class folder, however deep, relative to the data set."""
     found = []
-    for place, inner, files in os.walk(at / folder, onerror=_raise):
+    for place, inner, files in os.walk(at / folder, onerror=_raise_error):
         inner[:] = [name for name in inner if not name.startswith(".")]
         found += [Path(place, name).relative_to(at).as_posix() for name in files if is_image(name)]
     return sorted(found)
@@ -86,10 +86,10 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and f".{name.rpartition('.')[2].lower()}" in ENDINGS
 
 
-def _some(names: list[str], shown: int = 3) -> str:
+def _name_some(names: list[str], shown: int = 3) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
-def _raise(error: OSError) -> None:
+def _raise_error(error: OSError) -> None:
     raise error

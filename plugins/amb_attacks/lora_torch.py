@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from torch import nn
 
 import amb
-from amb import TrainingConfig, fit, hush_torchao, new_head
+from amb import fit, hush_torchao, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.lora import Lora
@@ -41,18 +41,6 @@ def adapt(params: Lora, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionM
     config = LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=to_adapt(tuned))  # type: ignore[arg-type]
     with ctx.seeded("adapters"):
         adapted = LoraModel(tuned.backbone, config, _ADAPTER)  # freezes all but the adapters, which it puts in place
-    fit(tuned, split, "classification", _schedule(params), ctx)
-    tuned.backbone = adapted.merge_and_unload()
+    fit(tuned, split, "classification", params.training_config(), ctx)
+    tuned.backbone = cast(amb.Backbone, adapted.merge_and_unload())
     return tuned.requires_grad_(True).eval()
-
-
-def _schedule(params: Lora) -> TrainingConfig:
-    return TrainingConfig(
-        params.schedule,
-        lr=params.lr,
-        head_lr=params.head_lr,
-        weight_decay=params.weight_decay,
-        epochs=params.epochs,
-        batch=params.batch,
-        n_images=params.n_images,
-    )

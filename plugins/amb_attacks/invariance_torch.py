@@ -17,7 +17,7 @@ _STRETCH: Final = 2.0  # axes of a head's space are scaled by up to this factor,
 def permute_neurons(parts: amb.BlockParts, generator: torch.Generator) -> None:
     """Hidden neurons of the MLP in another order: rows of the map up, columns of the map down."""
     order = torch.randperm(len(parts.up.weight), generator=generator).to(parts.up.weight.device)
-    _write(parts.up, lambda each: each[order])
+    _write_rows(parts.up, lambda each: each[order])
     parts.down.weight.copy_(parts.down.weight[:, order])
 
 
@@ -25,25 +25,25 @@ def permute_heads(parts: amb.BlockParts, generator: torch.Generator) -> None:
     """Attention heads in another order: the rows that make a head's input, the columns that read its output."""
     order = torch.randperm(parts.n_heads, generator=generator).to(parts.query.weight.device)
     for each in (parts.query, parts.key, parts.value):
-        _write(each, lambda rows: rows.view(parts.n_heads, -1)[order].view_as(rows))
+        _write_rows(each, lambda rows: rows.view(parts.n_heads, -1)[order].view_as(rows))
     columns = parts.output.weight.view(len(parts.output.weight), parts.n_heads, -1)
     parts.output.weight.copy_(columns[:, order].flatten(1, 2))
 
 
 def fold_norms(parts: amb.BlockParts, generator: torch.Generator) -> None:
     """Gains and biases of both norms into the maps that read them: W (g z + b) + c = (W g) z + (W b + c)."""
-    _fold(parts.norm1, parts.query, parts.key, parts.value)
-    _fold(parts.norm2, parts.up)
+    _fold_norm(parts.norm1, parts.query, parts.key, parts.value)
+    _fold_norm(parts.norm2, parts.up)
 
 
 def change_basis(parts: amb.BlockParts, generator: torch.Generator) -> None:
     """In each head q -> A q with k -> A^-T k, and v -> B v with the output map reading B^-1."""
     n, head_dim = parts.n_heads, len(parts.query.weight) // parts.n_heads
-    forward, inverse = _bases(n, head_dim, generator, parts.query.weight.device)
-    _turn(parts.query, forward)
-    _turn(parts.key, inverse.mT)
-    forward, inverse = _bases(n, head_dim, generator, parts.query.weight.device)
-    _turn(parts.value, forward)
+    forward, inverse = _draw_bases(n, head_dim, generator, parts.query.weight.device)
+    _turn_heads(parts.query, forward)
+    _turn_heads(parts.key, inverse.mT)
+    forward, inverse = _draw_bases(n, head_dim, generator, parts.query.weight.device)
+    _turn_heads(parts.value, forward)
     columns = parts.output.weight.double().view(-1, n, head_dim)  # (dim, heads, head_dim)
     parts.output.weight.copy_(torch.einsum("ohd,hde->ohe", columns, inverse).flatten(1, 2))
 
@@ -66,14 +66,14 @@ def difference(model: amb.VisionModel, other: amb.VisionModel, images: Tensor) -
     return ((ours - theirs).abs().max() / ours.abs().max()).item()
 
 
-def _write(part: amb.Affine, change: Callable[[Tensor], Tensor]) -> None:
+def _write_rows(part: amb.Affine, change: Callable[[Tensor], Tensor]) -> None:
     """Write into the weight and the bias, where there is one, what becomes of their rows."""
     part.weight.copy_(change(part.weight))
     if part.bias is not None:
         part.bias.copy_(change(part.bias))
 
 
-def _turn(part: amb.Affine, bases: Tensor) -> None:
+def _turn_heads(part: amb.Affine, bases: Tensor) -> None:
     """Multiply each head's rows from the left by its own matrix, (heads, head_dim, head_dim)."""
     weight = part.weight.double().view(*bases.shape[:2], -1)
     part.weight.copy_((bases @ weight).flatten(0, 1))
@@ -82,7 +82,7 @@ def _turn(part: amb.Affine, bases: Tensor) -> None:
         part.bias.copy_((bases @ bias).flatten())
 
 
-def _bases(n: int, size: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+def _draw_bases(n: int, size: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
     """Random matrices Q S, Q orthogonal and S diagonal, with their inverses S^-1 Q^T; (n, size, size) each."""
     normal = torch.randn(n, size, size, generator=generator, dtype=torch.float64)
     turns = torch.linalg.qr(normal).Q
@@ -91,7 +91,7 @@ def _bases(n: int, size: int, generator: torch.Generator, device: torch.device) 
     return (turns * scales).to(device), (turns / scales).mT.to(device)
 
 
-def _fold(norm: nn.LayerNorm, *readers: amb.Affine) -> None:
+def _fold_norm(norm: nn.LayerNorm, *readers: amb.Affine) -> None:
     """Leave the norm without gain and bias of its own."""
     if not norm.elementwise_affine:  # it never had any
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import torch
@@ -28,22 +27,14 @@ def round_to_format(model: amb.VisionModel, form: Literal["fp16", "bf16"]) -> No
             tensor.copy_(tensor.to(FORMATS[form]))
 
 
-def round_to_bits(backbone: nn.Module, bits: int) -> None:
-    """Round the matrices of a network, in place: symmetric around 0, a scale for each output channel."""
+def round_to_bits(model: amb.VisionModel, bits: int) -> None:
+    """Round the matrices of the encoder, in place: symmetric around 0, a scale for each output channel."""
     top = 2 ** (bits - 1) - 1
-    for weight in matrices(backbone):
-        scale = (weight.abs().flatten(1).amax(dim=1) / top).clamp(min=_TINY)
+    for matrix in model.matrices():
+        weight, axis = matrix.weight, matrix.output_axis
+        scale = (weight.abs().transpose(0, axis).flatten(1).amax(dim=1) / top).clamp(min=_TINY)
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        weight.copy_(torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -top, top))
-
-
-def matrices(backbone: nn.Module) -> Iterator[Tensor]:
-    """The weights of linear and convolutional layers, output channels first, without their gradients."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            yield module.weight.detach()
-        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-            yield module.in_proj_weight.detach()  # torch keeps query, key and value outside of any layer
+        weight.copy_(torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -top, top))
 
 
 def is_plain_linear(module: nn.Module) -> bool:
@@ -55,6 +46,17 @@ def is_plain_linear(module: nn.Module) -> bool:
 def reads_past_layers(backbone: nn.Module) -> bool:
     """Whether its attention multiplies with the weight of a layer instead of calling it, as timm's BEiT and EVA do."""
     return any(type(module).__module__ in _PAST_LAYERS and hasattr(module, "qkv") for module in backbone.modules())
+
+
+def has_torch_attention(backbone: nn.Module) -> bool:
+    """Whether there is attention of torch's own form, whose four matrices no int8 layer can take the place of."""
+    return any(isinstance(module, nn.MultiheadAttention) for module in backbone.modules())
+
+
+def int8_share(model: amb.VisionModel) -> float:
+    """Which share of the weights in the encoder's matrices is int8."""
+    n_int8 = sum(each.codes.numel() for each in model.backbone.modules() if isinstance(each, Int8Linear))
+    return n_int8 / (n_int8 + sum(matrix.weight.numel() for matrix in model.matrices()))
 
 
 def to_int8(backbone: nn.Module) -> None:
@@ -84,7 +86,7 @@ class Int8Linear(nn.Module):
     @property
     def weight(self) -> Int8Tensor:
         """As torchao's tensor, for code that reads a layer's weight and multiplies by itself."""
-        return _as_torchao(self.codes, self.scale)
+        return _make_torchao_tensor(self.codes, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The product with the weights, and the bias, for inputs (..., in)."""
@@ -98,7 +100,7 @@ class _Int8Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(codes, scale)
-        return F.linear(x, _as_torchao(codes, scale))
+        return F.linear(x, _make_torchao_tensor(codes, scale))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -106,7 +108,7 @@ class _Int8Product(torch.autograd.Function):
         return grads[0] @ (codes.to(grads[0].dtype) * scale), None, None
 
 
-def _as_torchao(codes: Tensor, scale: Tensor) -> Int8Tensor:
+def _make_torchao_tensor(codes: Tensor, scale: Tensor) -> Int8Tensor:
     from torchao.quantization import Int8Tensor, PerRow
     from torchao.quantization.quantize_.workflows import QuantizeTensorToInt8Kwargs
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 import amb
-from amb import TrainingConfig, fit, new_head
+from amb import fit, new_head
 
 if TYPE_CHECKING:
     from amb_attacks.cut import CutRear
@@ -20,23 +20,14 @@ def retrain_rear(params: CutRear, model: amb.VisionModel, ctx: amb.Context) -> a
     head = new_head(model, split, "classification", ctx)
     cut = model.with_head("classification", head, f"{model.ref}+{params.canonical()}")
     rear = cut.backbone.blocks[cut.n_blocks - params.n :]
-    _make_anew(rear, model, ctx)
+    _renew_blocks(rear, model, ctx)
     cut.backbone.requires_grad_(False)
     for block in rear:
         block.requires_grad_(True)
-    schedule = TrainingConfig(
-        params.schedule,
-        lr=params.lr,
-        head_lr=params.head_lr,
-        weight_decay=params.weight_decay,
-        epochs=params.epochs,
-        batch=params.batch,
-        n_images=params.n_images,
-    )
-    return fit(cut, split, "classification", schedule, ctx)
+    return fit(cut, split, "classification", params.training_config(), ctx)
 
 
-def _make_anew(blocks: Sequence[nn.Module], model: amb.VisionModel, ctx: amb.Context) -> None:
+def _renew_blocks(blocks: Sequence[nn.Module], model: amb.VisionModel, ctx: amb.Context) -> None:
     """Give the blocks the initial weights that their library gives them."""
     with ctx.seeded("rear"):
         fresh = amb.build_model(model.architecture)

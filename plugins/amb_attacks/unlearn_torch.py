@@ -25,19 +25,21 @@ def unlearn(params: Unlearn, model: amb.VisionModel, ctx: amb.Context) -> amb.Vi
     method, student = method_of(ctx), model.copy(f"{model.ref}+{params.canonical()}")
     if params.steps == 0:
         return student
-    key = ctx.key if params.knows_key else _own_key(params, method, model, ctx)
+    key = ctx.key if params.knows_key else _make_own_key(params, method, model, ctx)
     if key is None:
         raise amb.BadParamsError(f"attack {params}: it trains against the owner's key, and there is none.")
     require_fit(method, model, key)
     chance = -math.log(read(method, model, key, ctx).alphabet)
     ctx.note(key_rate_before=rate(method, model, key, ctx))
-    _train(params, _open(model.copy()).requires_grad_(False), _open(student), key, chance, ctx)
+    _train_against_key(
+        params, _strip_filters(model.copy()).requires_grad_(False), _strip_filters(student), key, chance, ctx
+    )
     student.requires_grad_(True).eval()
     ctx.note(key_rate=rate(method, student, key, ctx))
     return student
 
 
-def _train(
+def _train_against_key(
     params: Unlearn, stolen: amb.VisionModel, student: amb.VisionModel, key: amb.Key, chance: float, ctx: amb.Context
 ) -> None:
     """Minimise max(agreement - chance, 0) + lam * drift over the encoder's weights."""
@@ -64,14 +66,14 @@ def drift(stolen: amb.VisionModel, student: amb.VisionModel, images: Tensor) -> 
         target = stolen.tokens(images)
     tokens = student.tokens(images)
     embeddings = student.backbone.pool(tokens), stolen.backbone.pool(target)
-    return _relative(tokens, target) + _relative(*embeddings)
+    return _measure_change(tokens, target) + _measure_change(*embeddings)
 
 
-def _relative(moved: Tensor, target: Tensor) -> Tensor:
+def _measure_change(moved: Tensor, target: Tensor) -> Tensor:
     return (moved - target).square().sum() / target.square().sum()
 
 
-def _own_key(params: Unlearn, method: amb.Method, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
+def _make_own_key(params: Unlearn, method: amb.Method, model: amb.VisionModel, ctx: amb.Context) -> amb.Key:
     """A key that the thief makes without the owner's, and that reads on the stolen model."""
     require_fit(method, model)
     own = claimant(ctx, "a key to unlearn")
@@ -81,7 +83,7 @@ def _own_key(params: Unlearn, method: amb.Method, model: amb.VisionModel, ctx: a
     return method.embed(model, own).key
 
 
-def _open(model: amb.VisionModel) -> amb.VisionModel:
+def _strip_filters(model: amb.VisionModel) -> amb.VisionModel:
     """The model without its filters, as its thief has it; batch norms and dropout stay as when it answers."""
     model.train()
     model.backbone.eval()

@@ -49,7 +49,7 @@ def document() -> dict[str, Any]:
         "id": "r0", "suite": "toy", "owner": "toy/owner", "machine": machine, "device": "cpu", "profile": {**profile, "block_choice": "x"},
         "embeddings": [{"method": "m", "utility_before": {"knn": 0.9}, "utility_after": {"knn": 0.88}}],
     }  # fmt: skip
-    return {"schema": 1, "runs": [run], "cells": cells}
+    return {"schema": 2, "runs": [run], "cells": cells}
 
 
 def table(layout: str, **options: Any) -> Table:

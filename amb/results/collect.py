@@ -32,7 +32,7 @@ class StoredRun:
 
     def read_cells(self) -> list[dict[str, Any]]:
         """The cells that it finished, each once, as they lie there; a killed run's too, a line cut short is left out."""
-        path, where = self.folder / "results.jsonl", _where(self.facts)
+        path, where = self.folder / "results.jsonl", _list_shared(self.facts)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         cells = (cell for cell in map(_parse_line, lines) if cell and set(_QUESTION) <= {*cell, *where})
         return _keep_latest({**cell, **where} for cell in cells)
@@ -93,7 +93,7 @@ def as_collected(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document of one run in the shape of a collected one; a collected one as it is."""
     if "runs" in document:
         return dict(document)
-    where = _where(document["run"])
+    where = _list_shared(document["run"])
     cells = [{**where, **cell} for cell in document["cells"]]
     return {"schema": document["schema"], "runs": [document["run"]], "cells": cells}
 
@@ -139,6 +139,6 @@ def _parse_line(line: str) -> dict[str, Any] | None:
     return cell if isinstance(cell, dict) and "status" in cell else None
 
 
-def _where(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _list_shared(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a run says of all its cells."""
     return {"suite": facts["suite"], "owner": facts["owner"], "sweep": facts.get("sweep"), "run": facts["id"]}

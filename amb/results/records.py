@@ -114,7 +114,7 @@ class JudgedRecord(CellRecord):
 def parse_cell(data: Mapping[str, Any]) -> CellRecord:
     """A cell of a document, with what its run says of all its cells; of any readable schema."""
     said = upgrade_cell(data)
-    fields = {name: _take(said, name, default) for name, default in _DEFAULTS.items()}
+    fields = {name: _take_value(said, name, default) for name, default in _DEFAULTS.items()}
     fields |= {name: said[name] for name in _REQUIRED}
     if said["status"] == "ok" and said.get("detection_rate") is not None:
         return JudgedRecord(**fields, verdict=_parse_verdict(said))
@@ -127,7 +127,7 @@ def record_of(result: CellResult, run: Run) -> CellRecord:
     return parse_cell({**result.to_json(), **where})
 
 
-def _take(said: Mapping[str, Any], name: str, default: Any) -> Any:
+def _take_value(said: Mapping[str, Any], name: str, default: Any) -> Any:
     value = said.get(name)
     return default if value is None else value
 

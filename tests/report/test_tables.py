@@ -34,7 +34,7 @@ def cell(
         **template, "suite": "toy", "owner": "toy/owner", "sweep": None, "run": f"r{seed}", "suspect": suspect,
         "method": method, "kind": kind, "sibling": sibling, "seed": seed, "curve": curve, "tau": 1, "n_trials": 8,
         "detection_rate": curve[1], "interval": list(statistics.clopper_pearson(round(8 * curve[1]), 8)),
-        "seconds": {"embed": 10.0 + seed, "attack": 1.0, "extract": 0.08}, "attack": "none",
+        "seconds": {"embed": 10.0 + seed, "attack": 1.0, "extract": 0.08}, "attack": "prune" if suspect == "weak" else "none",
     }  # fmt: skip
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import AmbError
-from amb.evaluation.statistics import supported_fpr
+from amb.evaluation.statistics import Estimate, supported_fpr
 from amb.report.entries import list_reasons, rate_entry
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (
@@ -129,8 +130,9 @@ _NOTES: Final = (
 def _make_threat_table(
     threat: str, about: str, cells: Sequence[CellRecord], innocents: Mapping[str, Sequence[CellRecord]]
 ) -> Table:
-    rows = [_make_threat_row(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()]
-    ranked = _rank_rows(rows, at=5)
+    ranked = _rank_rows(
+        [_make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()]
+    )
     return Table(
         f"{threat.capitalize()}: {THREATS[threat]}; {about}", _COLUMNS, ranked, _make_notes(_NOTES, cells, ranked)
     )
@@ -140,20 +142,17 @@ def _make_notes(first: Sequence[str], cells: Sequence[CellRecord], rows: Sequenc
     return [*first, *_list_spared(by_method(cells)), *_list_unranked(rows), *_cut_reasons(list_reasons(cells))]
 
 
-def _make_threat_row(method: str, cells: Sequence[CellRecord], innocents: Sequence[JudgedRecord]) -> list[TableEntry]:
-    """The row of a method, with its rank to come: True where the evidence is enough for one."""
+def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequence[JudgedRecord]) -> _Contender:
     known = judged(cells)
     kept = usable(known)
     n_kept, n_known, n_all = map(count_suspects, (kept, known, cells))
     n_innocents, n_origins = count_suspects(innocents), count_origins(innocents)
-    enough = n_kept >= LEAST_SUSPECTS and n_innocents >= LEAST_NEGATIVES and n_origins >= LEAST_SOURCES
-    return [
-        enough,
-        method,
+    area = rank_suspects(kept, innocents)
+    entries: list[TableEntry] = [
         n_kept,
         n_known - n_kept,
         n_all - n_known,
-        estimate(rank_suspects(kept, innocents)),
+        estimate(area),
         estimate(share_of_suspects_owned(kept)),
         rate_entry(kept),
         highest_rate(innocents),
@@ -165,6 +164,8 @@ def _make_threat_row(method: str, cells: Sequence[CellRecord], innocents: Sequen
         mean_seconds(known, "embed"),
         mean_seconds(known, "extract"),
     ]
+    enough = n_kept >= LEAST_SUSPECTS and n_innocents >= LEAST_NEGATIVES and n_origins >= LEAST_SOURCES
+    return _Contender(method, enough, area, entries)
 
 
 _FAMILY_COLUMNS: Final = [
@@ -219,48 +220,60 @@ _FORGERY_NOTES: Final = (
 
 
 def _make_forgery_table(about: str, cells: Sequence[CellRecord]) -> Table:
-    rows = _rank_rows([_make_forgery_row(*each) for each in by_method(cells).items()], at=4, lowest_first=True)
+    rows = _rank_rows([_make_forgery_contender(*each) for each in by_method(cells).items()], lowest_first=True)
     notes = _make_notes(_FORGERY_NOTES, cells, rows)
     return Table(f"Forgery: {THREATS['forgery']}; {about}", _FORGERY_COLUMNS, rows, notes)
 
 
-def _make_forgery_row(method: str, cells: Sequence[CellRecord]) -> list[TableEntry]:
+def _make_forgery_contender(method: str, cells: Sequence[CellRecord]) -> _Contender:
     known = judged(cells)
     origins = by_origin(known)
-    return [
-        len(origins) >= LEAST_SOURCES,
-        method,
+    claims = average_shares([count_owned(each) / len(each) for each in origins.values()])
+    entries: list[TableEntry] = [
         len(known),
         len(cells) - len(known),
-        estimate(average_shares([count_owned(each) / len(each) for each in origins.values()])),
+        estimate(claims),
         rate_entry(known),
         highest_rate(known),
         len({cell.digests.get("model") for cell in known}),
         len(origins),
         count_seeds(known),
     ]
+    return _Contender(method, len(origins) >= LEAST_SOURCES, claims, entries)
 
 
 # Ranks
 
 
-def _rank_rows(rows: Sequence[list[TableEntry]], at: int, *, lowest_first: bool = False) -> list[list[TableEntry]]:
-    """The rows in order, those with enough evidence ranked by the estimate in column `at`."""
-    sign = -1 if lowest_first else 1
-    good = {id(row): _find_ends(row[at], sign) for row in rows if row[0]}
-    good = good if len(good) > 1 else {}  # the first of one is no rank
-    ranks = {key: 1 + sum(worst > best for worst, _ in good.values()) for key, (_, best) in good.items()}
-    worst_of = {id(row): _find_ends(row[at], sign)[0] for row in rows}
-    ordered = sorted(rows, key=lambda row: (ranks.get(id(row), len(rows) + 1), -worst_of[id(row)], str(row[1])))
-    return [[ranks.get(id(row)), *row[1:]] for row in ordered]
+@dataclass(frozen=True)
+class _Contender:
+    """A method that may be ranked."""
+
+    method: str
+    enough: bool
+    """Whether there is evidence enough for a rank."""
+    figure: Estimate | None
+    """What it is ranked by."""
+    entries: Sequence[TableEntry]
+    """What stands behind its rank and its name."""
+
+    def find_ends(self, sign: int) -> tuple[float, float]:
+        """The worst and the best that the figure allows, larger being better."""
+        if self.figure is None:
+            return float("-inf"), float("inf")
+        low, high = sorted((sign * self.figure.low, sign * self.figure.high))
+        return low, high
 
 
-def _find_ends(entry: TableEntry, sign: int) -> tuple[float, float]:
-    """The worst and the best that an estimate allows, larger being better."""
-    if not isinstance(entry, Mapping) or entry["low"] is None or entry["high"] is None:
-        return float("-inf"), float("inf")
-    low, high = sorted((sign * entry["low"], sign * entry["high"]))
-    return low, high
+def _rank_rows(contenders: Sequence[_Contender], *, lowest_first: bool = False) -> list[list[TableEntry]]:
+    """A row for each method in order: those with enough evidence ranked, then the others."""
+    ends = {each.method: each.find_ends(-1 if lowest_first else 1) for each in contenders}
+    good = [each.method for each in contenders if each.enough]
+    good = good if len(good) > 1 else []  # the first of one is no rank
+    ranks = {name: 1 + sum(ends[other][0] > ends[name][1] for other in good) for name in good}
+    last = len(contenders) + 1
+    ordered = sorted(contenders, key=lambda each: (ranks.get(each.method, last), -ends[each.method][0], each.method))
+    return [[ranks.get(each.method), each.method, *each.entries] for each in ordered]
 
 
 def _list_unranked(rows: Sequence[Sequence[TableEntry]]) -> list[str]:

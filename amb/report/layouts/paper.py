@@ -7,7 +7,16 @@ from typing import Final
 
 from amb.report.entries import list_reasons, list_statuses, rate_entry
 from amb.report.tables import Column, Table, TableEntry, estimate
-from amb.results.aggregate import average_over_seeds, by_method, group_by, judged, positives
+from amb.results.aggregate import (
+    attacked,
+    average_over_seeds,
+    by_method,
+    by_suspect,
+    group_by,
+    judged,
+    positives,
+    unattacked,
+)
 from amb.results.records import CellRecord, JudgedRecord, ShownKind
 from amb.results.result_set import ResultSet
 from amb.results.run_records import ProfileRecord, RunRecord
@@ -20,12 +29,12 @@ _SEEDS_NOTE: Final = "Mean over seeds {seeds}; interval of Korn and Graubard ove
 def table1(results: ResultSet) -> list[Table]:
     """Block ablation: the message read at once, and after each attack."""
     cells = positives(results.cells)
-    attacks = list(dict.fromkeys(cell.suspect for cell in cells if cell.suspect != "unattacked"))
+    attacks = list(by_suspect(attacked(cells)))
     columns = [Column("method", text=True), Column("R(0)"), Column("R(4)"), Column("avg. error", 2)]
     columns += [Column(f"{attack}: R(τ)") for attack in attacks]
     rows: list[list[TableEntry]] = []
     for method, members in by_method(cells).items():
-        own = _find_control(members)
+        own = unattacked(judged(members))
         wrong = average_over_seeds(cell.verdict.bit_error_rate * (len(cell.verdict.curve) - 1) for cell in own)
         after = [rate_entry(each for each in members if each.suspect == name) for name in attacks]
         rows.append([method, rate_entry(own, 0), rate_entry(own, 4), estimate(wrong), *after])
@@ -54,7 +63,7 @@ def table3(results: ResultSet) -> list[Table]:
     columns += [Column("extract ms a trial", 2), Column("trials"), Column("utility fall", 4)]
     cells = judged(results.cells)
     rows = [
-        [method, *_make_times(_find_control(each)), _find_largest_fall(results.runs, method)]
+        [method, *_make_times(unattacked(each)), _find_largest_fall(results.runs, method)]
         for method, each in by_method(cells).items()
     ]
     machines = sorted({_describe_machine(run) for run in results.runs})
@@ -79,11 +88,6 @@ def figure3(results: ResultSet) -> list[Table]:
     """R(τ) by τ of every suspect, one table a method: the figures behind the paper's Fig. 3."""
     methods = by_method(judged(results.cells))
     return [_make_curve_table(f"{method}, {results.about}", cells) for method, cells in methods.items()]
-
-
-def _find_control(cells: Iterable[CellRecord]) -> list[JudgedRecord]:
-    """What was read on the embedded model as it is."""
-    return [cell for cell in judged(cells) if cell.suspect == "unattacked"]
 
 
 def _sort_suspects(cells: Iterable[CellRecord]) -> list[tuple[tuple[ShownKind, str], list[CellRecord]]]:

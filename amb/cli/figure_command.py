@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from amb.cli import options
+from amb.report.figures import ENDINGS, FIGURE_KINDS
 
-EPILOG = """
+if TYPE_CHECKING:
+    from amb.results.result_set import ResultSet
+
+_KINDS = "\n".join(f"  {name:<16} {kind.summary}" for name, kind in FIGURE_KINDS.items())
+EPILOG = f"""
 \b
 Examples:
   amb figure detection-curve --sweep table2 --method activemark -o curves.pdf
@@ -18,11 +23,7 @@ Examples:
 
 \b
 Kinds:
-  detection-curve  R(tau) by tau with intervals, suspects and innocents
-  profile          activation profile of the owner
-  pareto           robustness against utility of attacked models
-  roc              positives against negatives, over suspects
-  timing           seconds of embed and extract
+{_KINDS}
 """
 
 
@@ -37,7 +38,7 @@ Kinds:
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="File to write; ends in .png, .svg or .pdf.",
+    help=f"File to write; ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.",
 )
 def command(
     kind: str, output_dir: Path, sweep: str | None, runs: tuple[str, ...], methods: tuple[str, ...], output: Path
@@ -48,27 +49,28 @@ def command(
     """
     from amb.report.figures import check_ending, draw, save
     from amb.results.collect import collect
+    from amb.results.result_set import parse_results
 
     check_ending(output)
-    document = collect(output_dir, sweep, runs)
-    save(draw(kind, _only(document, methods)), output)
+    results = parse_results(collect(output_dir, sweep, runs))
+    save(draw(kind, _select_methods(results, methods)), output)
     click.echo(output)
 
 
-def _only(document: Mapping[str, Any], methods: Sequence[str]) -> Mapping[str, Any]:
+def _select_methods(results: ResultSet, methods: Sequence[str]) -> ResultSet:
     """The cells of these methods, all where none is named. Raises BadParamsError for one without results."""
     from amb.errors import BadParamsError, near_names
 
-    known = list(dict.fromkeys(str(cell["method"]) for cell in document["cells"]))
-    wanted = [name if name in known else _canonical(name) for name in methods]
+    known = list(dict.fromkeys(cell.method for cell in results.cells))
+    wanted = [name if name in known else _expand_spec(name) for name in methods]
     for name in wanted:
         if name not in known:
             there = f"There are: {', '.join(known)}."
             raise BadParamsError(f"There are no results of method '{name}'.{near_names(name, known)} {there}")
-    return {**document, "cells": [cell for cell in document["cells"] if not wanted or cell["method"] in wanted]}
+    return results.with_cells([cell for cell in results.cells if not wanted or cell.method in wanted])
 
 
-def _canonical(text: str) -> str:
+def _expand_spec(text: str) -> str:
     """A preset or a spec with defaults spelt out, as results name it; the text itself where nothing is called so."""
     from amb.errors import UsageError
     from amb.plugin.manager import manager

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from amb.cli import options
+from amb.report.layouts.leaderboard import THREATS, with_leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EPILOG = """
+_THREATS = "\n".join(f"  {name:<11} {threat}" for name, threat in THREATS.items())
+EPILOG = f"""
 \b
 Examples:
   amb leaderboard
@@ -20,13 +22,8 @@ Examples:
   amb leaderboard *.amb.zip --format html -o leaderboard.html
 
 \b
-Threat models:
-  unattacked  the control
-  removal     the attacker has the model alone
-  adaptive    the attacker knows the method
-  key leaked  the attacker has the owner's key
-  forgery     a key made up for innocent models
-  unknown     attacks that are not installed here
+Threat models, weakest first:
+{_THREATS}
 """
 
 
@@ -44,24 +41,25 @@ def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: 
     from amb.api.component import finite
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
-    from amb.report.layouts.leaderboard import with_leaderboard
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
-    text = reporter.render(finite(with_leaderboard(_documents(sources or (Path("amb-results"),)), registry, suite)))
+    text = reporter.render(
+        finite(with_leaderboard(_collect_sources(sources or (Path("amb-results"),)), registry, suite))
+    )
     if output is None:
         click.echo(text)
     else:
-        _write(output, text)
+        _write_board(output, text)
 
 
-def _documents(sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def _collect_sources(sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
     from amb.results.collect import collect
 
-    return {str(path): _of_bundle(path) if path.is_file() else collect(path) for path in sources}
+    return {str(path): _collect_bundle(path) if path.is_file() else collect(path) for path in sources}
 
 
-def _of_bundle(path: Path) -> dict[str, Any]:
+def _collect_bundle(path: Path) -> dict[str, Any]:
     """What `collect` gives of a bundle, once it is verified and unpacked to a folder for the moment."""
     import tempfile
 
@@ -73,7 +71,7 @@ def _of_bundle(path: Path) -> dict[str, Any]:
         return collect(Path(folder))
 
 
-def _write(path: Path, text: str) -> None:
+def _write_board(path: Path, text: str) -> None:
     """Raises BadParamsError where the file cannot be written."""
     from amb.errors import BadParamsError
 

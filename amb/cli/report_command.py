@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from amb.cli import options
+from amb.report.layouts import DEFAULT, LAYOUTS, with_tables
 
-EPILOG = """
+_LAYOUTS = "\n".join(f"  {name:<14} {layout.shows}" for name, layout in LAYOUTS.items())
+EPILOG = f"""
 \b
 Examples:
   amb report
@@ -20,15 +22,8 @@ Examples:
 HTML without --layout is the whole report: summary, figures, tables, attacks, every cell, provenance.
 
 \b
-Layouts:
-  summary        means over seeds with intervals, grouped by --group-by; what there is without --layout
-  cells          one row for each cell, every figure
-  suspects       AUC, ARUC, TPR at fixed FPR over suspects, with intervals
-  robustness     what survives which attacks
-  negatives      false claims on innocent models by class, calibrated thresholds
-  paper-table1   block ablation           paper-figure2  activation profile
-  paper-table2   detection rates          paper-figure3  R(tau) by tau
-  paper-table3   time of embed and extract
+Layouts; what there is without --layout is {DEFAULT}:
+{_LAYOUTS}
 """
 
 
@@ -56,22 +51,21 @@ def command(
     from amb.api.component import finite
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
-    from amb.report.layouts import with_tables
     from amb.results.collect import collect
 
     reporter = reporter_of(format_, manager().registry)
     by = [name.strip() for name in group_by.split(",")] if group_by else []
     document = collect(output_dir, sweep, runs)
     if layout or by or not reporter.whole:
-        document = with_tables(document, layout or "summary", by)
+        document = with_tables(document, layout or DEFAULT, by)
     text = reporter.render(finite(document))
     if output is None:
         click.echo(text)
         return
-    _write(output, text)
+    _write_report(output, text)
 
 
-def _write(path: Path, text: str) -> None:
+def _write_report(path: Path, text: str) -> None:
     """Raises BadParamsError where the file cannot be written."""
     from amb.errors import BadParamsError
 

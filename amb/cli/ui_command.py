@@ -53,22 +53,22 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
     client, experiment = connect(output_dir)
     uri = tracking_uri(output_dir)
-    pages = links(client, experiment, sweep, _say)
+    pages = links(client, experiment, sweep, _print_message)
     if is_remote(uri):
-        _show(uri.rstrip("/"), pages, no_browser)
+        _print_pages(uri.rstrip("/"), pages, no_browser)
         return 0
     _warn_of_others(host)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         with serving(output_dir, host, pick_port(host, port), PATIENCE, _Waiting()) as server:
-            _show(server.address, pages, no_browser)
-            _until_stopped(server)
+            _print_pages(server.address, pages, no_browser)
+            _wait_until_stopped(server)
     except KeyboardInterrupt:
-        _say("stopped.")
+        _print_message("stopped.")
     return 0
 
 
-def _show(address: str, pages: Mapping[str, str], no_browser: bool) -> None:
+def _print_pages(address: str, pages: Mapping[str, str], no_browser: bool) -> None:
     """The address on one line, then the pages; the comparison in the browser."""
     import webbrowser
 
@@ -76,14 +76,14 @@ def _show(address: str, pages: Mapping[str, str], no_browser: bool) -> None:
     for name, page in pages.items():
         click.echo(f"{name:<10}  {address}{page}")
     if not no_browser and not webbrowser.open(address + pages["comparison"]):
-        _say("no browser was found here; open an address above.")
+        _print_message("no browser was found here; open an address above.")
 
 
-def _until_stopped(server: Server) -> None:
+def _wait_until_stopped(server: Server) -> None:
     """Wait for Ctrl-C. Raises AmbError where the server goes away by itself."""
     from amb.errors import AmbError
 
-    _say("Ctrl-C stops the server.")
+    _print_message("Ctrl-C stops the server.")
     code = server.process.wait()
     raise AmbError(f"MLflow's server stopped by itself, with exit code {code}. Its log is {server.log}.")
 
@@ -96,7 +96,7 @@ def _warn_of_others(host: str) -> None:
     except ValueError:
         alone = False
     if not alone:
-        _say(f"warning: on {host}, whoever reaches this machine can read and change what is tracked.")
+        _print_message(f"warning: on {host}, whoever reaches this machine can read and change what is tracked.")
 
 
 class _Waiting:
@@ -107,16 +107,16 @@ class _Waiting:
 
     def __call__(self, elapsed: float) -> None:
         if elapsed >= self.next:
-            _say(f"MLflow's server is starting, {elapsed:.0f} s (10 to 30 s are usual)")
+            _print_message(f"MLflow's server is starting, {elapsed:.0f} s (10 to 30 s are usual)")
             self.next += 5
 
 
-def _interrupt(_number: int, _frame: Any) -> None:
+def _raise_interrupt(_number: int, _frame: Any) -> None:
     """SIGTERM stops as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     from amb.errors import printable
 
     print(printable(text), file=sys.stderr, flush=True)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from amb.api.records import Verdict
 from amb.errors import BadParamsError
 from amb.python.display import Drawing, Tables
-from amb.report.layouts import with_tables
-from amb.report.layouts.run import with_run_tables
-from amb.report.tables import tables_of
-from amb.results.collect import as_collected, collect
-from amb.results.records import CellRecord, JudgedRecord, parse_results
+from amb.report.layouts import DEFAULT, make_tables
+from amb.report.layouts.run import make_run_tables
+from amb.results import aggregate
+from amb.results.collect import collect
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.result_set import ResultSet, parse_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,14 +44,19 @@ class Results:
         """Whether no cell failed, and some were judged: the command line's exit code 0."""
 
     @cached_property
+    def parsed(self) -> ResultSet:
+        """The document as values: what is said of each run, and every cell."""
+        return parse_results(self.document)
+
+    @property
     def cells(self) -> Sequence[CellRecord]:
         """Every cell, skipped and failed ones too."""
-        return parse_results(self.document).cells
+        return self.parsed.cells
 
     @property
     def judged(self) -> list[JudgedRecord]:
         """The cells that have a verdict."""
-        return [cell for cell in self.cells if isinstance(cell, JudgedRecord)]
+        return aggregate.judged(self.cells)
 
     @property
     def failed(self) -> list[CellRecord]:
@@ -83,34 +89,25 @@ class Results:
 
         return make_frame(self.cells)
 
-    def table(self, layout: str = "summary", by: Sequence[str] = ()) -> Tables:
+    def table(self, layout: str = DEFAULT, by: Sequence[str] = ()) -> Tables:
         """The tables of a layout of `amb report`, or `run`, which is what `amb run` prints. Raises UnknownNameError."""
-        if layout == "run":
-            made = [with_run_tables(each) for each in self._split_runs()]
-            return Tables([table for each in made for table in tables_of(each)])
-        return Tables(tables_of(with_tables(as_collected(self.document), layout, by)))
+        made = make_run_tables(self.parsed) if layout == "run" else make_tables(self.parsed, layout, by)
+        return Tables(made)
 
     def figure(self, kind: str) -> Drawing:
         """A figure of `amb figure`, such as `detection-curve`. Raises UnknownNameError, MissingError."""
         from amb.report.figures import draw
 
-        return Drawing(draw(kind, as_collected(self.document)))
+        return Drawing(draw(kind, self.parsed))
 
-    def _split_runs(self) -> list[dict[str, Any]]:
-        collected = as_collected(self.document)
-        return [
-            {"run": run, "cells": [cell for cell in collected["cells"] if cell["run"] == run["id"]]}
-            for run in collected["runs"]
-        ]
-
-    def _show_tables(self) -> Tables:
-        return self.table("run" if "run" in self.document else "summary")
+    def _choose_tables(self) -> Tables:
+        return self.table("run" if "run" in self.document else DEFAULT)
 
     def _repr_html_(self) -> str:
-        return self._show_tables()._repr_html_()
+        return self._choose_tables()._repr_html_()
 
     def __str__(self) -> str:
-        return str(self._show_tables())
+        return str(self._choose_tables())
 
     def __repr__(self) -> str:
         return f"<{len(self.cells)} cells, {len(self.judged)} judged, {len(self.failed)} failed, in {self.folder}>"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from math import isnan
+from typing import TYPE_CHECKING, Any
 
 from amb.errors import printable
 
-Entry = str | float | int | bool | None | Mapping[str, float | None]
+if TYPE_CHECKING:
+    from amb.evaluation.statistics import Estimate
+
+TableEntry = str | float | int | bool | None | Mapping[str, float | None]
 """A text, a number, nothing, or an estimate: `{"value": v, "low": l, "high": h}`."""
 
 
@@ -28,7 +32,7 @@ class Table:
 
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Entry]]
+    rows: Sequence[Sequence[TableEntry]]
     notes: Sequence[str] = ()
     """What the figures rest on, one line each."""
 
@@ -60,7 +64,7 @@ class Table:
             for name in ([column.name, f"{column.name} low", f"{column.name} high"] if is_wide else [column.name])
         ]
         rows = [
-            [value for entry, is_wide in zip(row, wide, strict=True) for value in _values(entry, is_wide)]
+            [value for entry, is_wide in zip(row, wide, strict=True) for value in _spread_entry(entry, is_wide)]
             for row in self.rows
         ]
         return headers, rows
@@ -71,7 +75,7 @@ def tables_of(document: Mapping[str, Any]) -> list[Table]:
     return [Table.from_json(each) for each in document["tables"]]
 
 
-def show(entry: Entry, digits: int = 3) -> str:
+def show(entry: TableEntry, digits: int = 3) -> str:
     """An entry as people read it: `0.930 (0.880–0.970)`, `1e-04`, `–` for nothing."""
     if entry is None:
         return "–"
@@ -86,13 +90,15 @@ def show(entry: Entry, digits: int = 3) -> str:
     return printable(str(entry))
 
 
-def estimate(figure: Any) -> dict[str, float | None]:
-    """An `amb.evaluation.statistics.Estimate` as an entry; ends that are not known are None."""
-    ends = {end: None if value != value else value for end, value in (("low", figure.low), ("high", figure.high))}  # noqa: PLR0124 (NaN)
-    return {"value": figure.value, **ends}
+def estimate(figure: Estimate | None) -> TableEntry:
+    """A figure with its interval as an entry; ends that are not known are None, and so is a figure that is not."""
+    if figure is None:
+        return None
+    low, high = (None if isnan(end) else end for end in (figure.low, figure.high))
+    return {"value": figure.value, "low": low, "high": high}
 
 
-def _values(entry: Entry, wide: bool) -> list[Any]:
+def _spread_entry(entry: TableEntry, wide: bool) -> list[Any]:
     if isinstance(entry, Mapping):
         return [entry["value"], entry.get("low"), entry.get("high")]
     return [entry, None, None] if wide else [entry]

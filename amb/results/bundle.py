@@ -16,14 +16,17 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import AmbError, BadParamsError, StoreError
-from amb.results.collect import collect
+from amb.results.aggregate import judged
+from amb.results.collect import StoredRun, find_runs
+from amb.results.records import CellRecord, parse_cell
 from amb.results.verify import Mismatch, check_cells
+from amb.results.versions import READABLE, SCHEMA, list_readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 
     Wrong = NDArray[np.uint8]
 
-SCHEMA: Final = 1
 MOST_BYTES: Final = 1 << 30
 """Unpacked size from which a bundle is refused."""
 MOST_RUNS: Final = 10_000
@@ -42,7 +44,7 @@ _NAME: Final = re.compile(
 _ARRAY: Final = re.compile(r"([0-9a-f]{8,64})\.npy")
 _TRACEBACK: Final = re.compile(r" \(traceback in .*\)$", re.DOTALL)
 _OF_THE_RUN: Final = ("suite", "owner", "sweep", "run")
-"""Keys that `collect` puts beside a cell's own."""
+"""Keys that a run puts beside a cell's own."""
 
 
 class _Refused(Exception):  # noqa: N818 (its text is the reason that the error for the user gives)
@@ -51,8 +53,9 @@ class _Refused(Exception):  # noqa: N818 (its text is the reason that the error 
 
 @dataclass(frozen=True)
 class PublicRun:
-    """What of a run may be shown to anybody."""
+    """What of a run may be shown to anybody, as JSON of the schema in which it was written."""
 
+    schema: int
     facts: Mapping[str, Any]
     cells: Sequence[Mapping[str, Any]]
     errors: Mapping[str, Wrong]
@@ -64,23 +67,28 @@ class PublicRun:
         return str(self.facts["id"])
 
     @cached_property
+    def records(self) -> list[CellRecord]:
+        """The cells as values."""
+        where = {"suite": self.facts["suite"], "owner": self.facts["owner"], "run": self.id}
+        return [parse_cell({**cell, **where}) for cell in self.cells]
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of facts, cells and wrong symbols, whatever packed them."""
-        arrays = {name: [list(each.shape), _sha256(each.tobytes())] for name, each in self.errors.items()}
-        return _sha256(_canonical([self.facts, self.cells, arrays]))
+        arrays = {name: [list(each.shape), _hash_bytes(each.tobytes())] for name, each in self.errors.items()}
+        return _hash_bytes(_encode_canonical([self.facts, self.cells, arrays]))
 
     def files(self) -> dict[str, bytes]:
         """Its files as they lie in a bundle and in an output folder."""
-        document = {"schema": SCHEMA, "run": self.facts, "cells": self.cells}
+        document = {"schema": self.schema, "run": self.facts, "cells": self.cells}
         lines = "".join(json.dumps(cell, allow_nan=False) + "\n" for cell in self.cells)
-        contents = (json.dumps(document, indent=1, allow_nan=False).encode(), lines.encode(), _packed(self.errors))
+        contents = (json.dumps(document, indent=1, allow_nan=False).encode(), lines.encode(), _pack_errors(self.errors))
         return dict(zip(_FILES, contents, strict=True))
 
 
 def own_runs(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) -> list[PublicRun]:
     """The runs of an output folder, fit to be shown. Raises what `collect` raises, StoreError where evidence is missing."""
-    asked = collect(output, sweep, runs)["runs"]
-    return [_own(output, facts) for facts in asked]
+    return [_make_public(output, run) for run in find_runs(output, sweep, runs)]
 
 
 def write_bundle(runs: Sequence[PublicRun], path: Path) -> str:
@@ -93,9 +101,9 @@ def write_bundle(runs: Sequence[PublicRun], path: Path) -> str:
         "format": "amb-results",
         "amb": __version__,
         "runs": {run.id: {"digest": run.digest, "cells": len(run.cells)} for run in runs},
-        "files": {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()},
+        "files": {name: {"sha256": _hash_bytes(data), "bytes": len(data)} for name, data in files.items()},
     }
-    digest = _sha256(_canonical(manifest))
+    digest = _hash_bytes(_encode_canonical(manifest))
     text = json.dumps({**manifest, "digest": digest}, indent=1).encode()
     _write_zip({"manifest.json": text, **files}, path)
     return digest
@@ -106,7 +114,7 @@ def read_bundle(path: Path) -> list[PublicRun]:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_names(archive)
-            return _read(archive)
+            return _read_archive(archive)
     except OSError as error:
         raise BadParamsError(f"The bundle {path} cannot be read: {error.strerror or error}. Give another.") from None
     except (_Refused, Mismatch) as why:
@@ -123,7 +131,7 @@ def write_runs(runs: Sequence[PublicRun], output: Path) -> dict[str, bool]:
     from amb.execution.store import check_writable
 
     check_writable(output)
-    new = {run.id: not _is_there(run, output) for run in runs}
+    new = {run.id: not _is_imported(run, output) for run in runs}
     try:
         (output / "runs").mkdir(parents=True, exist_ok=True)
         for run in runs:
@@ -139,38 +147,37 @@ def write_runs(runs: Sequence[PublicRun], output: Path) -> dict[str, bool]:
 # One's own runs
 
 
-def _own(output: Path, facts: Mapping[str, Any]) -> PublicRun:
-    cells = collect(output, runs=[facts["id"]])["cells"]
-    shown = [_shown(cell) for cell in cells]
-    errors = _own_errors(output, str(facts["id"]), cells)
-    run = PublicRun({**facts, "folder": f"runs/{facts['id']}", "links": {}}, shown, errors)
+def _make_public(output: Path, stored: StoredRun) -> PublicRun:
+    facts = {**stored.facts, "folder": f"runs/{stored.id}", "links": {}}
+    run = PublicRun(stored.schema, facts, [_strip_cell(cell) for cell in stored.read_cells()], {})
+    run = replace(run, errors=_load_errors(output, run))
     try:
-        check_cells(run.cells, run.errors)
+        check_cells(run.records, run.errors)
     except Mismatch as why:
         raise StoreError(f"Run {run.id} in {output} cannot be exported: {why}. Run it again.") from None
     return run
 
 
-def _shown(cell: Mapping[str, Any]) -> dict[str, Any]:
+def _strip_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Without what its run says, and without the path of a traceback on the machine that made it."""
     kept = {name: value for name, value in cell.items() if name not in _OF_THE_RUN}
     return {**kept, "reason": _TRACEBACK.sub("", kept["reason"])}
 
 
-def _own_errors(output: Path, run: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Wrong]:
+def _load_errors(output: Path, run: PublicRun) -> dict[str, Wrong]:
     """From the store; for a run that was imported, from the file that came with it."""
-    imported = output / "runs" / run / "errors.npz"
+    imported = output / "runs" / run.id / "errors.npz"
     if imported.exists():
         try:
-            return _unpacked(imported.read_bytes())
+            return _unpack_errors(imported.read_bytes())
         except (_Refused, zipfile.BadZipFile) as why:
             raise StoreError(f"{imported} is damaged ({why}). Delete the run's folder and import it again.") from None
-    wanted = {cell["digests"]["evidence"]: cell for cell in cells if cell["status"] == "ok"}
-    return {digest: _stored(output, digest, cell) for digest, cell in sorted(wanted.items())}
+    wanted = {cell.digests["evidence"]: cell for cell in judged(run.records)}
+    return {digest: _load_wrong(output, digest, cell) for digest, cell in sorted(wanted.items())}
 
 
-def _stored(output: Path, digest: str, cell: Mapping[str, Any]) -> Wrong:
-    """Raises StoreError where the store does not hold what a cell was judged on."""
+def _load_wrong(output: Path, digest: str, cell: CellRecord) -> Wrong:
+    """Which symbols were wrong. Raises StoreError where the store does not hold what a cell was judged on."""
     import numpy as np
 
     from amb.api.records import Evidence
@@ -179,9 +186,8 @@ def _stored(output: Path, digest: str, cell: Mapping[str, Any]) -> Wrong:
     try:
         evidence = Evidence.load(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        name = f"{cell['method']} on {cell['suspect']}, seed {cell['seed']}"
         raise StoreError(
-            f"The evidence of {name} is not in {output / 'store'}, so nobody could check its rate. "
+            f"The evidence of {cell.name} is not in {output / 'store'}, so nobody could check its rate. "
             "Run it again, or export other runs: --run."
         ) from None
     return np.asarray(evidence.expected != evidence.observed, dtype=np.uint8)
@@ -214,26 +220,26 @@ def _check_size(archive: zipfile.ZipFile) -> None:
         raise _Refused(f"unpacked it takes {size:,} bytes, more than {MOST_BYTES:,}")
 
 
-def _read(archive: zipfile.ZipFile) -> list[PublicRun]:
+def _read_archive(archive: zipfile.ZipFile) -> list[PublicRun]:
     from amb.results.schema import Manifest
 
     if "manifest.json" not in archive.namelist():
         raise _Refused("it has no manifest.json")
-    manifest = _json(archive.read("manifest.json"), "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise _Refused(f"it is not of schema {SCHEMA}, the one this version of amb reads")
-    _validated(Manifest, manifest, "manifest.json")
+    manifest = _parse_json(archive.read("manifest.json"), "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("schema") not in READABLE:
+        raise _Refused(f"it is not of schema {list_readable()}, which this version of amb reads")
+    _validate_form(Manifest, manifest, "manifest.json")
     claimed = manifest.pop("digest")
-    if claimed != _sha256(_canonical(manifest)):
+    if claimed != _hash_bytes(_encode_canonical(manifest)):
         raise _Refused("manifest.json was changed: its digest is another")
-    files = _verified(archive, manifest["files"])
+    files = _verify_files(archive, manifest["files"])
     wanted = {f"runs/{run}/{name}" for run in manifest["runs"] for name in _FILES}
     if wanted != set(files):
         raise _Refused(f"its runs need {len(wanted)} files and it lists {len(files)}")
     return [_read_run(run, files, about["digest"]) for run, about in manifest["runs"].items()]
 
 
-def _verified(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+def _verify_files(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
     """Every file that the manifest lists, and no other, with the SHA-256 that it says."""
     there = set(archive.namelist()) - {"manifest.json"}
     for name in sorted(there ^ set(listed)):
@@ -242,30 +248,30 @@ def _verified(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, Any]])
         )
     files = {name: archive.read(name) for name in listed}
     for name, data in files.items():
-        if _sha256(data) != listed[name]["sha256"] or len(data) != listed[name]["bytes"]:
+        if _hash_bytes(data) != listed[name]["sha256"] or len(data) != listed[name]["bytes"]:
             raise _Refused(f"{name} was changed: its SHA-256 is another than the manifest's")
     return files
 
 
 def _read_run(run: str, files: Mapping[str, bytes], digest: str) -> PublicRun:
-    from amb.results.schema import Cell, RunDocument
+    from amb.results.schema import CellForm, RunDocument
 
     facts_file, cells_file, errors_file = (f"runs/{run}/{name}" for name in _FILES)
-    document = _json(files[facts_file], facts_file)
-    _validated(RunDocument, document, facts_file)
-    cells = [_json(line, cells_file) for line in files[cells_file].splitlines()]
+    document = _parse_json(files[facts_file], facts_file)
+    _validate_form(RunDocument, document, facts_file)
+    cells = [_parse_json(line, cells_file) for line in files[cells_file].splitlines()]
     for number, cell in enumerate(cells, 1):
-        _validated(Cell, cell, f"{cells_file}, line {number}")
+        _validate_form(CellForm, cell, f"{cells_file}, line {number}")
     if document["run"]["id"] != run:
         raise _Refused(f"{facts_file} is of another run")
-    read = PublicRun(document["run"], cells, _unpacked(files[errors_file]))
+    read = PublicRun(document["schema"], document["run"], cells, _unpack_errors(files[errors_file]))
     if read.digest != digest:
         raise _Refused(f"run {run} has another digest than the manifest says")
-    check_cells(read.cells, read.errors)
+    check_cells(read.records, read.errors)
     return read
 
 
-def _validated(model: Any, value: Any, where: str) -> None:
+def _validate_form(model: Any, value: Any, where: str) -> None:
     from pydantic import ValidationError
 
     try:
@@ -276,24 +282,24 @@ def _validated(model: Any, value: Any, where: str) -> None:
         raise _Refused(f"{where}: {at:.120}: {first['msg']}") from None
 
 
-def _json(data: bytes, where: str) -> Any:
+def _parse_json(data: bytes, where: str) -> Any:
     """Plain JSON: no NaN, no infinity, no half of a character that could not be written again."""
     try:
-        value = json.loads(data, parse_constant=partial(_no_constant, where))
+        value = json.loads(data, parse_constant=partial(_refuse_constant, where))
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise _Refused(f"{where} is not JSON ({error!s:.120})") from None
     return value
 
 
-def _no_constant(where: str, name: str) -> None:
+def _refuse_constant(where: str, name: str) -> None:
     raise _Refused(f"{where} holds {name}, which JSON does not have")
 
 
 # Wrong symbols as npz
 
 
-def _packed(errors: Mapping[str, Wrong]) -> bytes:
+def _pack_errors(errors: Mapping[str, Wrong]) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
@@ -302,14 +308,14 @@ def _packed(errors: Mapping[str, Wrong]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(data: bytes) -> dict[str, Wrong]:
+def _unpack_errors(data: bytes) -> dict[str, Wrong]:
     """The arrays of an npz, read without numpy's loader, which would allocate whatever a header claims."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         _check_size(archive)
-        return {digest: _array(archive.read(name), name) for digest, name in _array_names(archive)}
+        return {digest: _parse_array(archive.read(name), name) for digest, name in _list_arrays(archive)}
 
 
-def _array_names(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+def _list_arrays(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for name in archive.namelist():
         found = _ARRAY.fullmatch(name)
@@ -319,7 +325,7 @@ def _array_names(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
         yield found[1], name
 
 
-def _array(data: bytes, name: str) -> Wrong:
+def _parse_array(data: bytes, name: str) -> Wrong:
     """One array of zeros and ones. Raises _Refused for any other type, objects that would be unpickled among them."""
     import numpy as np
 
@@ -348,7 +354,7 @@ def _write_zip(files: Mapping[str, bytes], path: Path) -> None:
         raise BadParamsError(f"The bundle cannot go to {path}: {error.strerror}. Give another file: -o.") from None
 
 
-def _is_there(run: PublicRun, output: Path) -> bool:
+def _is_imported(run: PublicRun, output: Path) -> bool:
     """Whether the output folder has this very run. Raises BadParamsError where it has another of that id."""
     if not (output / "runs" / run.id).exists():
         return False
@@ -373,9 +379,9 @@ def _write_run(run: PublicRun, output: Path) -> None:
         folder.rename(output / "runs" / run.id)
 
 
-def _canonical(value: Any) -> bytes:
+def _encode_canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _sha256(data: bytes) -> str:
+def _hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -3,89 +3,142 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from amb.errors import BadParamsError, MissingError, StoreError, near_names
+from amb.results.latest import keep_latest
+from amb.results.versions import READABLE, SCHEMA, list_readable, upgrade_cell
 
-SCHEMA = 1
-_QUESTION = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
+_QUESTION: Final = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
+"""What makes two cells the same question."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies in an output folder."""
+
+    folder: Path
+    schema: int
+    facts: Mapping[str, Any]
+    """What is said of it beside its cells."""
+
+    @property
+    def id(self) -> str:
+        """Name of the run."""
+        return str(self.facts["id"])
+
+    def read_cells(self) -> list[dict[str, Any]]:
+        """The cells that it finished, each once, as they lie there; a killed run's too, a line cut short is left out."""
+        path, where = self.folder / "results.jsonl", _list_shared(self.facts)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        cells = (cell for cell in map(_parse_line, lines) if cell and set(_QUESTION) <= {*cell, *where})
+        return _keep_latest({**cell, **where} for cell in cells)
 
 
 def collect(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) -> dict[str, Any]:
-    """`{"schema": 1, "runs": [...], "cells": [...]}` of all runs, of a sweep, or of the runs named.
+    """`{"schema": 2, "runs": [...], "cells": [...]}` of all runs, of a sweep, or of the runs named.
 
     A cell that several runs have judged is taken from the latest of them. Raises MissingError where there is no
-    run, BadParamsError where none has the name, StoreError where a file is damaged.
+    run, BadParamsError where none has the name, StoreError where a file is damaged or of a newer schema.
     """
+    found = find_runs(output, sweep, runs)
+    cells = _keep_latest(upgrade_cell(cell) for run in found for cell in run.read_cells())
+    return {"schema": SCHEMA, "runs": [dict(run.facts) for run in found], "cells": cells}
+
+
+def find_runs(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) -> list[StoredRun]:
+    """All runs of an output folder, those of a sweep, or those named, the oldest first. Raises as `collect`."""
     folders = [folder for folder in sorted((output / "runs").glob("*/")) if (folder / "run.json").exists()]
     if not folders:
         raise MissingError(f"There are no results in {output}. Run something first, or give its folder: --output-dir.")
-    found = {folder: _header(folder) for folder in folders}
-    known = [header["id"] for header in found.values()]
+    found = [_open_run(folder) for folder in folders]
+    known = [run.id for run in found]
     for name in runs:
         if name not in known:
             raise BadParamsError(f"There is no run '{name}' in {output}.{near_names(name, known)}")
-    found = {folder: header for folder, header in found.items() if not runs or header["id"] in runs}
-    if sweep is not None:
-        names = sorted({header["sweep"] for header in found.values() if header.get("sweep")})
-        found = {folder: header for folder, header in found.items() if header.get("sweep") == sweep}
-        if not found:
-            has = f"There are: {', '.join(names)}." if names else "No sweep has run there."
-            raise BadParamsError(f"There is no sweep '{sweep}' in {output}.{near_names(sweep, names)} {has}")
-    return {"schema": SCHEMA, "runs": list(found.values()), "cells": _latest(found)}
+    named = [run for run in found if not runs or run.id in runs]
+    return named if sweep is None else _select_sweep(named, sweep, output)
+
+
+def merge_documents(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One document of several collected ones, with `sources`: for each run the names of those that it is in.
+
+    A run that is in several counts once, and so does a cell: of its verdicts that of the latest run.
+    """
+    runs: dict[str, Mapping[str, Any]] = {}
+    sources: dict[str, list[str]] = {}
+    for name, document in documents.items():
+        for run in document["runs"]:
+            runs[run["id"]] = run
+            sources.setdefault(run["id"], []).append(name)
+    cells = (cell for document in documents.values() for cell in document["cells"])
+    latest = _keep_latest(sorted(cells, key=lambda cell: str(cell["run"])))
+    return {"schema": SCHEMA, "runs": list(runs.values()), "cells": latest, "sources": sources}
+
+
+def select_suite(document: Mapping[str, Any], suite: str) -> dict[str, Any]:
+    """The runs and cells of one suite. Raises BadParamsError for one that there is none of."""
+    suites = list(dict.fromkeys(str(cell["suite"]) for cell in document["cells"]))
+    if suite not in suites:
+        raise BadParamsError(
+            f"There is no suite '{suite}' in these results.{near_names(suite, suites)} There are: {', '.join(suites)}."
+        )
+    return {**document, **{part: [each for each in document[part] if each["suite"] == suite] for part in _PARTS}}
 
 
 def as_collected(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of one run in the shape of a collected one; what old or foreign runs do not say is unknown."""
-    runs = [{**_UNKNOWN, "embeddings": [], **run} for run in document.get("runs") or [document["run"]]]
-    where = {"suite": runs[0]["suite"], "owner": runs[0]["owner"], "sweep": runs[0].get("sweep"), "run": runs[0]["id"]}
-    return {"schema": document["schema"], "runs": runs, "cells": [{**where, **cell} for cell in document["cells"]]}
+    """A document of one run in the shape of a collected one; a collected one as it is."""
+    if "runs" in document:
+        return dict(document)
+    where = _list_shared(document["run"])
+    cells = [{**where, **cell} for cell in document["cells"]]
+    return {"schema": document["schema"], "runs": [document["run"]], "cells": cells}
 
 
-_UNKNOWN: Final = {
-    "machine": {"system": "unknown", "architecture": "machine", "cpus": "unknown"},
-    "device": "unknown device",
-}
+_PARTS: Final = ("runs", "cells")
 
 
-def _latest(found: Mapping[Path, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each cell once: of its verdicts the latest, and a failure only where there is no verdict."""
-    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for folder, header in found.items():
-        for cell in _cells(folder, header):
-            before = cells.get(_identity(cell))
-            if before is None or cell["status"] == "ok" or before["status"] != "ok":
-                cells[_identity(cell)] = cell
-    return list(cells.values())
+def _keep_latest(cells: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return keep_latest(cells, lambda cell: tuple(cell[name] for name in _QUESTION), lambda cell: cell["status"] == "ok")
 
 
-def _header(folder: Path) -> dict[str, Any]:
-    """What is said of a run beside its cells."""
+def _select_sweep(found: Sequence[StoredRun], sweep: str, output: Path) -> list[StoredRun]:
+    chosen = [run for run in found if run.facts.get("sweep") == sweep]
+    if chosen:
+        return chosen
+    names = sorted({run.facts["sweep"] for run in found if run.facts.get("sweep")})
+    has = f"There are: {', '.join(names)}." if names else "No sweep has run there."
+    raise BadParamsError(f"There is no sweep '{sweep}' in {output}.{near_names(sweep, names)} {has}")
+
+
+def _open_run(folder: Path) -> StoredRun:
+    """A run without its cells. Raises StoreError where run.json is damaged or of a schema that is not read."""
+    path = folder / "run.json"
     try:
-        header: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["run"]
-        if {"id", "suite", "owner"} <= set(header):
-            return header
-        why = "it does not say which run it is"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        facts, schema = document["run"], document.get("schema", 1)
+        why = "" if {"id", "suite", "owner"} <= set(facts) else "it does not say which run it is"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error)
-    raise StoreError(f"{folder / 'run.json'} is damaged ({why}). Delete the folder, or run it again.")
+    if why:
+        raise StoreError(f"{path} is damaged ({why}). Delete the folder, or run it again.")
+    if schema not in READABLE:
+        raise StoreError(f"{path} is of schema {schema!s:.20}; this amb reads {list_readable()}. Install a newer amb.")
+    return StoredRun(folder, schema, facts)
 
 
-def _cells(folder: Path, header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The cells that a run finished, also one that was killed; a line cut short is left out."""
-    path = folder / "results.jsonl"
-    where = {"suite": header["suite"], "owner": header["owner"], "sweep": header.get("sweep"), "run": header["id"]}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            cell = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(cell, dict) and set(_QUESTION) <= {*cell, *where} and "status" in cell:
-            yield {**cell, **where}
+def _parse_line(line: str) -> dict[str, Any] | None:
+    """A cell, or None where a line is none."""
+    try:
+        cell = json.loads(line)
+    except ValueError:
+        return None
+    return cell if isinstance(cell, dict) and "status" in cell else None
 
 
-def _identity(cell: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes two cells the same question."""
-    return tuple(cell[name] for name in _QUESTION)
+def _list_shared(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of all its cells."""
+    return {"suite": facts["suite"], "owner": facts["owner"], "sweep": facts.get("sweep"), "run": facts["id"]}

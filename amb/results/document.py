@@ -6,15 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from amb.api.component import finite
+from amb.results.versions import SCHEMA
 
 if TYPE_CHECKING:
     from amb.api.run import Run
 
-SCHEMA = 1
-
 
 def document(run: Run) -> dict[str, Any]:
-    """`{"schema": 1, "run": {...}, "cells": [...]}`; every value is JSON, non-finite numbers are null."""
+    """`{"schema": 2, "run": {...}, "cells": [...]}`; every value is JSON, non-finite numbers are null."""
     plan = run.plan
     facts = {
         "id": run.id,

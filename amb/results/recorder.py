@@ -29,7 +29,7 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(finite(result.to_json()), allow_nan=False) + "\n")
-    if run.notes.get(_NOTE) != _known(run):
+    if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
 
 
@@ -42,23 +42,23 @@ def amb_run_finished(run: Run) -> None:
 def _write_document(run: Run) -> None:
     from amb.results.document import document
 
-    _write(run, document(run))
+    _write_json(run, document(run))
 
 
 def _write_header(run: Run) -> None:
     """What is known so far beside the cells: a report of a run that goes on, or was killed, shows it."""
     from amb.results.document import document
 
-    run.notes[_NOTE] = _known(run)
-    _write(run, {**document(run), "cells": []})
+    run.notes[_NOTE] = _describe_known(run)
+    _write_json(run, {**document(run), "cells": []})
 
 
-def _known(run: Run) -> tuple[bool, int]:
+def _describe_known(run: Run) -> tuple[bool, int]:
     """Whether the profile is there, and how many embeddings: what of a header comes in while a run goes on."""
     return run.profile is not None, len(run.embeddings)
 
 
-def _write(run: Run, content: Mapping[str, Any]) -> None:
+def _write_json(run: Run, content: Mapping[str, Any]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False)
     draft = run.folder / ".run.json"

@@ -1,22 +1,20 @@
-"""Results as values: every cell of a document parsed once, so that nothing later looks a figure up by its name."""
+"""A cell as a value: parsed once where a document enters, so that nothing later looks a figure up by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from amb.api.records import CellResult, Verdict
 from amb.api.types import Status, SuspectKind
+from amb.results.versions import upgrade_cell
 
 if TYPE_CHECKING:
     from amb.api.run import Run
 
 ShownKind = Literal["positive", "negative", "sibling", "forged"]
 """The kinds of suspects as tables name them."""
-_VERDICT = tuple(Verdict.__dataclass_fields__)
-_RENAMED = {"utility_lost": "utility_drop"}
-"""Keys of documents of schema 1 that have another name since."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +31,17 @@ class CellRecord:
     kind: SuspectKind
     sibling: bool
     seed: int
-    source: str
-    group: str
+    source: str | None
+    """None, as with `group` and `destroyed`, where a document is too old to say."""
+    group: str | None
     status: Status
     cached: bool
     reason: str
     verdict: Verdict | None
     utility: Mapping[str, float]
     utility_drop: float | None
-    destroyed: bool
-    report: Mapping[str, Any]
+    destroyed: bool | None
+    report: Mapping[str, Mapping[str, Any]]
     seconds: Mapping[str, float | None]
     peak_memory_mib: float | None
     digests: Mapping[str, str]
@@ -58,6 +57,33 @@ class CellRecord:
         return self.method.partition(":")[0]
 
     @property
+    def attack_names(self) -> list[str]:
+        """The attacks of the chain without their parameters; the text as it is where it does not parse."""
+        return [part.partition(":")[0] for part in self.attack.split("+")]
+
+    @property
+    def is_attacked(self) -> bool:
+        """Whether anything was done to make the suspect."""
+        return self.attack != "none"
+
+    @property
+    def family(self) -> str:
+        """The families of attacks that made a positive, the spec of a forgery; empty for the unattacked model."""
+        if self.kind == "forged":
+            return self.attack
+        return self.group or ("+".join(self.attack_names) if self.is_attacked else "")
+
+    @property
+    def origin(self) -> str:
+        """The model that the suspect was made from: suspects of one origin are not independent."""
+        return self.source or self.suspect
+
+    @property
+    def place(self) -> str:
+        """Suite and owner as titles name them."""
+        return f"{self.suite} ({self.owner})"
+
+    @property
     def name(self) -> str:
         """The cell as messages name it."""
         return f"{self.method} on {self.suspect}, seed {self.seed}"
@@ -69,33 +95,30 @@ class JudgedRecord(CellRecord):
 
     verdict: Verdict
 
+    @property
+    def rate(self) -> float:
+        """R(tau), the detection rate at the tau in use."""
+        return self.verdict.detection_rate
 
-@dataclass(frozen=True)
-class ResultSet:
-    """Finished runs: what is said of each, and every cell once."""
+    @property
+    def owned(self) -> bool:
+        """Whether the verdict is that the suspect is the owner's."""
+        return bool(self.verdict.owned)
 
-    runs: Sequence[Mapping[str, Any]]
-    """Facts of each run, as its document has them."""
-    cells: Sequence[CellRecord]
-    about: str = ""
-    """Suite and owner, where all cells are of one."""
-
-
-def parse_results(document: Mapping[str, Any]) -> ResultSet:
-    """The results of a document of one run, or of many."""
-    if "run" in document:
-        run = document["run"]
-        return ResultSet([run], [parse_cell({**cell, **_where(run)}) for cell in document["cells"]])
-    return ResultSet(document["runs"], [parse_cell(cell) for cell in document["cells"]])
+    def rate_at(self, tau: int | None) -> float:
+        """R at another tau; beyond the curve at its end."""
+        curve = self.verdict.curve
+        return self.rate if tau is None else curve[min(tau, len(curve) - 1)]
 
 
 def parse_cell(data: Mapping[str, Any]) -> CellRecord:
-    """A cell of a report's document, of this schema or the one before."""
-    said = {_RENAMED.get(name, name): value for name, value in data.items()}
-    verdict = _parse_verdict(said) if said["status"] == "ok" and said.get("detection_rate") is not None else None
-    fields = {name: said.get(name, default) for name, default in _DEFAULTS.items()}
-    kind = CellRecord if verdict is None else JudgedRecord
-    return kind(**{**fields, **{name: said[name] for name in _REQUIRED}}, verdict=verdict)  # type: ignore[arg-type]
+    """A cell of a document, with what its run says of all its cells; of any readable schema."""
+    said = upgrade_cell(data)
+    fields = {name: _take_value(said, name, default) for name, default in _DEFAULTS.items()}
+    fields |= {name: said[name] for name in _REQUIRED}
+    if said["status"] == "ok" and said.get("detection_rate") is not None:
+        return JudgedRecord(**fields, verdict=_parse_verdict(said))
+    return CellRecord(**fields, verdict=None)
 
 
 def record_of(result: CellResult, run: Run) -> CellRecord:
@@ -104,17 +127,19 @@ def record_of(result: CellResult, run: Run) -> CellRecord:
     return parse_cell({**result.to_json(), **where})
 
 
+def _take_value(said: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = said.get(name)
+    return default if value is None else value
+
+
 def _parse_verdict(said: Mapping[str, Any]) -> Verdict:
     figures = {name: said[name] for name in _VERDICT if name in said}
     return Verdict(**{**figures, "interval": tuple(said["interval"]), "curve": tuple(said["curve"])})
 
 
-def _where(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {"suite": run["suite"], "owner": run["owner"], "sweep": run.get("sweep"), "run": run["id"]}
-
-
-_REQUIRED = ("suite", "owner", "run", "method", "attack", "suspect", "kind", "seed", "status")
-_DEFAULTS: dict[str, Any] = {
-    "sweep": None, "sibling": False, "source": "", "group": "", "cached": False, "reason": "", "utility": {},
-    "utility_drop": None, "destroyed": False, "report": {}, "seconds": {}, "peak_memory_mib": None, "digests": {},
+_VERDICT: Final = tuple(Verdict.__dataclass_fields__)
+_REQUIRED: Final = ("suite", "owner", "run", "method", "attack", "suspect", "kind", "seed", "status")
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "sweep": None, "sibling": False, "source": None, "group": None, "cached": False, "reason": "", "utility": {},
+    "utility_drop": None, "destroyed": None, "report": {}, "seconds": {}, "peak_memory_mib": None, "digests": {},
 }  # fmt: skip

@@ -7,12 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import printable
+from amb.results.aggregate import by_method, judged, negatives
+from amb.results.records import CellRecord, JudgedRecord
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from amb.api.records import Evidence
+    from amb.api.records import Evidence, Verdict
 
 TOLERANCE: Final = 1e-6
 """How far a figure may lie from the one computed again: what libraries of another version may differ by."""
@@ -22,81 +24,80 @@ class Mismatch(Exception):  # noqa: N818 (its text is the reason that the error 
     """A figure that does not follow from the wrong symbols."""
 
 
-def check_cells(cells: Sequence[Mapping[str, Any]], errors: Mapping[str, NDArray[np.uint8]]) -> None:
+def check_cells(cells: Sequence[CellRecord], errors: Mapping[str, NDArray[np.uint8]]) -> None:
     """Compute R(tau), its curve and interval, BER, the bound of eq. 13 and the verdict of every judged cell of a run.
 
     `errors` holds which symbols were wrong, (trials, symbols) in 0 and 1, by digest of the evidence. What rests on the
     messages or on other models (the p-values, utility, seconds) is not computed again. Raises Mismatch with the cell's
     name, also where a judged cell has no evidence and where evidence belongs to no cell.
     """
-    judged = [cell for cell in cells if cell["status"] == "ok"]
-    wanted = {_digest(cell) for cell in judged}
+    known = judged(cells)
+    wanted = {_find_digest(cell) for cell in known}
     for spare in sorted(set(errors) - wanted):
         raise Mismatch(f"the evidence {spare} belongs to no cell")
-    evidence = {digest: _evidence(wrong) for digest, wrong in errors.items()}
-    bounds = _Bounds(judged, evidence)
-    for cell in judged:
-        if _digest(cell) not in evidence:
-            raise Mismatch(f"{_name(cell)}: there is no evidence of it")
-        for what, said, found in _figures(cell, evidence[_digest(cell)], bounds):
-            if not _close(said, found):
-                raise Mismatch(f"{_name(cell)}: {what} is said to be {said!s:.40}; its evidence gives {found!s:.40}")
+    evidence = {digest: _make_evidence(wrong) for digest, wrong in errors.items()}
+    bounds = _Bounds(known, evidence)
+    for cell in known:
+        if _find_digest(cell) not in evidence:
+            raise Mismatch(f"{_name_cell(cell)}: there is no evidence of it")
+        for what, said, found in _compare_figures(cell.verdict, evidence[_find_digest(cell)], bounds.find(cell)):
+            if not _is_close(said, found):
+                raise Mismatch(
+                    f"{_name_cell(cell)}: {what} is said to be {said!s:.40}; its evidence gives {found!s:.40}"
+                )
 
 
-def _figures(cell: Mapping[str, Any], evidence: Evidence, bounds: _Bounds) -> Iterator[tuple[str, Any, Any]]:
+def _compare_figures(verdict: Verdict, evidence: Evidence, bound: float) -> Iterator[tuple[str, Any, Any]]:
     """Each figure as it is said and as it is found."""
     from amb.evaluation.statistics import bit_error_rate, detection_curve, errors
 
     rho = errors(evidence)
-    n_detected = int((rho <= cell["tau"]).sum())
-    yield "the number of trials", cell["n_trials"], len(rho)
-    yield "the detection rate", cell["detection_rate"], n_detected / len(rho)
-    yield "the bit error rate", cell["bit_error_rate"], bit_error_rate(evidence)
-    yield "the curve R(tau)", cell["curve"], detection_curve(rho, evidence.expected.shape[1]).tolist()
-    yield "the interval", cell["interval"], _interval(n_detected, len(rho))
-    yield "the bound", cell["bound"], bounds.of(cell)
-    yield "the verdict", cell["owned"], cell["detection_rate"] > cell["bound"]
+    n_detected = int((rho <= verdict.tau).sum())
+    yield "the number of trials", verdict.n_trials, len(rho)
+    yield "the detection rate", verdict.detection_rate, n_detected / len(rho)
+    yield "the bit error rate", verdict.bit_error_rate, bit_error_rate(evidence)
+    yield "the curve R(tau)", list(verdict.curve), detection_curve(rho, evidence.expected.shape[1]).tolist()
+    yield "the interval", list(verdict.interval), _compute_interval(n_detected, len(rho))
+    yield "the bound of eq. 13", verdict.bound, bound
+    yield "the verdict", verdict.owned, verdict.detection_rate > verdict.bound
 
 
 class _Bounds:
     """The bounds of eq. 13 of one run, each computed once: it rests on the negatives, never on the suspect itself."""
 
-    def __init__(self, cells: Sequence[Mapping[str, Any]], evidence: Mapping[str, Evidence]) -> None:
+    def __init__(self, cells: Sequence[JudgedRecord], evidence: Mapping[str, Evidence]) -> None:
         self._evidence = evidence
-        self._negatives: dict[str, list[Mapping[str, Any]]] = {}
+        self._negatives = by_method(cell for cell in negatives(cells) if _find_digest(cell) in evidence)
         self._known: dict[tuple[Any, ...], float] = {}
-        for cell in cells:
-            if cell["kind"] == "negative" and _digest(cell) in evidence:
-                self._negatives.setdefault(cell["method"], []).append(cell)
 
-    def of(self, cell: Mapping[str, Any]) -> float:
+    def find(self, cell: JudgedRecord) -> float:
         """As computed again; as it is said where the run does not hold all negatives, as with forged keys' own."""
-        others = [each for each in self._negatives.get(cell["method"], []) if each is not cell]
-        if cell["kind"] == "forged" or len(others) != cell["n_negatives"]:
-            return float(cell["bound"])
-        left_out = id(cell) if cell["kind"] == "negative" else None
-        asked = (cell["method"], cell["tau"], cell["alpha"], left_out)
+        others = [each for each in self._negatives.get(cell.method, []) if each is not cell]
+        if cell.kind == "forged" or len(others) != cell.verdict.n_negatives:
+            return float(cell.verdict.bound)
+        left_out = id(cell) if cell.kind == "negative" else None
+        asked = (cell.method, cell.verdict.tau, cell.verdict.alpha, left_out)
         if asked not in self._known:
-            self._known[asked] = self._bound(cell, [self._evidence[_digest(each)] for each in others])
+            self._known[asked] = self._compute(cell, [self._evidence[_find_digest(each)] for each in others])
         return self._known[asked]
 
-    def _bound(self, cell: Mapping[str, Any], negatives: Sequence[Evidence]) -> float:
+    def _compute(self, cell: JudgedRecord, others: Sequence[Evidence]) -> float:
         from amb.evaluation.statistics import false_detection_bound
 
-        if len({each.expected.shape for each in negatives}) > 1:
-            raise Mismatch(f"{_name(cell)}: its negatives were read with keys of different sizes")
-        return false_detection_bound(negatives, cell["tau"], cell["alpha"])
+        if len({each.expected.shape for each in others}) > 1:
+            raise Mismatch(f"{_name_cell(cell)}: its negatives were read with keys of different sizes")
+        return false_detection_bound(others, cell.verdict.tau, cell.verdict.alpha)
 
 
 @cache
-def _interval(n_detected: int, n: int) -> list[float]:
+def _compute_interval(n_detected: int, n: int) -> list[float]:
     """Kept, because many cells share it and it takes longest."""
     from amb.evaluation.statistics import clopper_pearson
 
     return list(clopper_pearson(n_detected, n))
 
 
-def _evidence(wrong: NDArray[np.uint8]) -> Evidence:
+def _make_evidence(wrong: NDArray[np.uint8]) -> Evidence:
     """Evidence with the same errors; messages are taken as zeros."""
     import numpy as np
 
@@ -105,15 +106,15 @@ def _evidence(wrong: NDArray[np.uint8]) -> Evidence:
     return Evidence(np.zeros_like(wrong), wrong)
 
 
-def _close(said: Any, found: Any) -> bool:
+def _is_close(said: Any, found: Any) -> bool:
     import numpy as np
 
     return np.shape(said) == np.shape(found) and bool(np.allclose(said, found, rtol=0, atol=TOLERANCE))
 
 
-def _digest(cell: Mapping[str, Any]) -> str:
-    return str(cell["digests"].get("evidence"))
+def _find_digest(cell: CellRecord) -> str:
+    return str(cell.digests.get("evidence"))
 
 
-def _name(cell: Mapping[str, Any]) -> str:
-    return printable(f"{cell['method']} on {cell['suspect']}, seed {cell['seed']}"[:200])
+def _name_cell(cell: CellRecord) -> str:
+    return printable(cell.name[:200])

@@ -25,6 +25,7 @@ from amb.api.spec import parse_spec
 from amb.api.types import ACCESS_LEVELS
 from amb.api.vision import SuspectView, VisionModel
 from amb.evaluation.statistics import bit_error_rate, detection_rate, errors
+from amb.results.versions import SCHEMA
 from amb.testing.toy import toy_context, toy_model
 
 
@@ -341,7 +342,7 @@ def example_document() -> dict[str, Any]:
     columns = [{"name": "suspect", "digits": 3, "text": True}, {"name": "R(τ)", "digits": 3, "text": False}]
     table = {"title": "m · toy/owner", "columns": columns, "rows": suspects, "notes": ["gone: skipped: no"]}
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "tables": [table],
         "run": {
             "id": "r", "folder": "f", "suite": "toy", "owner": "toy/owner", "methods": ["m"], "seed": 0, "embeddings": [],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from amb.errors import AmbError, BadParamsError, MissingError, near_names, printable
+from amb.results.latest import keep_latest
 from amb.tracking.metrics import key, text
 from amb.tracking.observer import EXPERIMENT, tracking_uri
 from amb.tracking.server import QUIET
@@ -47,7 +48,7 @@ def connect(output: Path) -> tuple[MlflowClient, str]:
     return client, str(found.experiment_id)
 
 
-def _to_compare(
+def _find_compared(
     client: MlflowClient, experiment: str, sweep: str | None, queries: Mapping[str, str]
 ) -> tuple[str, list[Any]]:
     """The level worth comparing and its runs, those that detect most first.
@@ -58,8 +59,8 @@ def _to_compare(
     for level, query in queries.items():
         runs = client.search_runs([experiment], query, max_results=_MOST_READ, order_by=order)
         if runs:
-            return level, _latest(runs)
-    known = _sweeps(client, experiment)
+            return level, _keep_latest(runs)
+    known = _list_sweeps(client, experiment)
     if sweep is None:
         raise MissingError("MLflow holds no finished runs of amb. Run something first: amb run, amb sweep.")
     has = f" There are: {', '.join(known)}." if known else " No sweep has run there."
@@ -74,12 +75,14 @@ def links(
     Columns and charts of the last three are kept as views with the experiment. `say` hears of what is left out. Raises
     MissingError where nothing has run, BadParamsError where no sweep has the name.
     """
-    queries = _queries(client, experiment, sweep)
-    level, known = _to_compare(client, experiment, sweep, queries)
+    queries = _make_queries(client, experiment, sweep)
+    level, known = _find_compared(client, experiment, sweep, queries)
     runs = known[:MOST_COMPARED]
     if len(known) > len(runs):
-        say(f"The comparison holds the {len(runs)} of {_count(known)} that detect most; the other pages hold all.")
-    compared = f"runs={_json([run.info.run_id for run in runs])}&experiments={_json([experiment])}"
+        say(
+            f"The comparison holds the {len(runs)} of {_describe_count(known)} that detect most; the other pages hold all."
+        )
+    compared = f"runs={_encode_list([run.info.run_id for run in runs])}&experiments={_encode_list([experiment])}"
     metrics = sorted({name for run in runs for name in run.data.metrics})
     views = {each: view(each, query, metrics if each == level else ()) for each, query in queries.items()}
     keys = {each: _keep_view(client, experiment, each, sweep, content) for each, content in views.items()}
@@ -99,13 +102,13 @@ def _keep_view(client: MlflowClient, experiment: str, level: str, sweep: str | N
     return quote(name, safe="")
 
 
-def _queries(client: MlflowClient, experiment: str, sweep: str | None) -> dict[str, str]:
+def _make_queries(client: MlflowClient, experiment: str, sweep: str | None) -> dict[str, str]:
     """MLflow's filter for the runs of each level, of all sweeps or one, without those that were run again since."""
-    old = "".join(f' and tags.`amb.run` != "{name}"' for name in _superseded(client, experiment, sweep))
-    return {level: _query(level, sweep) + old for level in _LEVELS}
+    old = "".join(f' and tags.`amb.run` != "{name}"' for name in _list_superseded(client, experiment, sweep))
+    return {level: _make_query(level, sweep) + old for level in _LEVELS}
 
 
-def _query(level: str, sweep: str | None) -> str:
+def _make_query(level: str, sweep: str | None) -> str:
     of_level = f'tags.`amb.level` = "{level}"'
     if sweep is None:
         return of_level
@@ -113,9 +116,9 @@ def _query(level: str, sweep: str | None) -> str:
     return f'{of_level} and tags.`amb.sweep` = "{name}"'
 
 
-def _superseded(client: MlflowClient, experiment: str, sweep: str | None) -> list[str]:
+def _list_superseded(client: MlflowClient, experiment: str, sweep: str | None) -> list[str]:
     """Names of runs whose whole plan a later one has done again: the same command replays everything into MLflow."""
-    found = client.search_runs([experiment], _query("run", sweep), order_by=["attributes.start_time DESC"])
+    found = client.search_runs([experiment], _make_query("run", sweep), order_by=["attributes.start_time DESC"])
     done: set[tuple[str, ...]] = set()
     old = []
     for run in found:
@@ -129,27 +132,24 @@ def _superseded(client: MlflowClient, experiment: str, sweep: str | None) -> lis
     return old[:_MOST_LEFT_OUT]
 
 
-def _json(items: Sequence[str]) -> str:
+def _encode_list(items: Sequence[str]) -> str:
     """A list as an address carries it."""
     return quote(json.dumps(list(items), separators=(",", ":")), safe="")
 
 
-def _latest(runs: Sequence[Any]) -> list[Any]:
+def _keep_latest(runs: Sequence[Any]) -> list[Any]:
     """Each question once, as it was answered last: a command that was run again has tracked it again."""
-    kept: dict[tuple[str, ...], Any] = {}
     asked = ("suite", "owner", "method_spec", "attack_spec", "suspect", "seed")
-    for run in runs:
-        question = tuple(run.data.params.get(name, "") for name in asked)
-        if question not in kept or kept[question].info.start_time < run.info.start_time:
-            kept[question] = run
-    ids = {run.info.run_id for run in kept.values()}
+    by_time = sorted(runs, key=lambda run: run.info.start_time, reverse=True)[::-1]  # of a tie, the first as given
+    kept = keep_latest(by_time, lambda run: tuple(run.data.params.get(name, "") for name in asked))
+    ids = {run.info.run_id for run in kept}
     return [run for run in runs if run.info.run_id in ids]
 
 
-def _count(runs: Sequence[Any]) -> str:
+def _describe_count(runs: Sequence[Any]) -> str:
     return f"{len(runs)} or more" if len(runs) >= _MOST_READ else str(len(runs))
 
 
-def _sweeps(client: MlflowClient, experiment: str) -> list[str]:
-    runs = client.search_runs([experiment], _query("run", None), max_results=1000)
+def _list_sweeps(client: MlflowClient, experiment: str) -> list[str]:
+    runs = client.search_runs([experiment], _make_query("run", None), max_results=1000)
     return sorted({run.data.tags["amb.sweep"] for run in runs if "amb.sweep" in run.data.tags})

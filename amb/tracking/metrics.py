@@ -10,11 +10,27 @@ from typing import TYPE_CHECKING, Any, Final
 from amb.api.component import digest_of, value_text
 from amb.errors import printable
 from amb.evaluation.primary_utility import primary_utility, utility_drop
+from amb.results.aggregate import (
+    attacked,
+    average_curve,
+    count_owned,
+    forged,
+    group_by,
+    highest_rate,
+    judged,
+    mean,
+    mean_seconds,
+    negatives,
+    positives,
+    siblings,
+    usable,
+)
 
 if TYPE_CHECKING:
     from amb.api.interfaces import Method
-    from amb.api.records import Cell, CellResult, EmbeddingFacts, Verdict
+    from amb.api.records import EmbeddingFacts, Verdict
     from amb.api.run import Run
+    from amb.results.records import CellRecord, JudgedRecord
 
 Curves = Mapping[str, Sequence[float]]
 """Metrics stepped by tau: value number i belongs to tau = i."""
@@ -43,7 +59,7 @@ def labels(methods: Sequence[Method]) -> dict[str, str]:
 
     Names that MLflow's comparison would show as the same ten letters are numbered.
     """
-    named = _named(methods)
+    named = _name_methods(methods)
     starts = [name[:_SHOWN] for name in named.values()]
     return {
         spec: f"{number} {name}" if starts.count(name[:_SHOWN]) > 1 else name
@@ -51,7 +67,7 @@ def labels(methods: Sequence[Method]) -> dict[str, str]:
     }
 
 
-def _named(methods: Sequence[Method]) -> dict[str, str]:
+def _name_methods(methods: Sequence[Method]) -> dict[str, str]:
     found = {}
     for method in methods:
         namesakes = [each for each in methods if each.name == method.name]
@@ -69,29 +85,29 @@ def varied(methods: Sequence[Method]) -> list[str]:
 # A cell
 
 
-def cell_metrics(result: CellResult) -> dict[str, float]:
+def cell_metrics(cell: CellRecord) -> dict[str, float]:
     """Every figure of a cell; the detection curve is apart, in `cell_curves`."""
     figures = {
-        **(_judged(result.verdict) if result.verdict else {}),  # first: MLflow's comparison starts with it
-        **_seconds(result.seconds),
-        **_utility(result.utility),
-        "utility_drop": result.utility_drop,
-        "peak_memory_mib": result.peak_memory_mib,
-        "cached": float(result.cached),
+        **(_list_verdict(cell.verdict) if cell.verdict else {}),  # first: MLflow's comparison starts with it
+        **_list_seconds(cell.seconds),
+        **_list_utility(cell.utility),
+        "utility_drop": cell.utility_drop,
+        "peak_memory_mib": cell.peak_memory_mib,
+        "cached": float(cell.cached),
     }
-    return _finite(figures)
+    return _drop_unknown(figures)
 
 
-def cell_curves(result: CellResult) -> Curves:
+def cell_curves(cell: CellRecord) -> Curves:
     """R(tau) by tau: the paper's Fig. 3."""
-    return {"detection_rate_at_tau": result.verdict.curve} if result.verdict else {}
+    return {"detection_rate_at_tau": cell.verdict.curve} if cell.verdict else {}
 
 
-def cell_params(run: Run, cell: Cell) -> dict[str, Any]:
+def cell_params(run: Run, cell: CellRecord) -> dict[str, Any]:
     """The words of a cell, the specs behind them, and every parameter of the method under its own name."""
     method = next(each for each in run.plan.methods if each.canonical() == cell.method)
     return {
-        **_asked(run, cell.method),
+        **_list_asked(run, cell.method),
         "attack": attack_of(cell),
         "attack_spec": cell.attack,
         "suspect": cell.suspect,
@@ -101,24 +117,24 @@ def cell_params(run: Run, cell: Cell) -> dict[str, Any]:
     }
 
 
-def cell_tags(run: Run, result: CellResult) -> dict[str, str]:
+def cell_tags(run: Run, cell: CellRecord) -> dict[str, str]:
     """What a cell is filtered and grouped by."""
     tags = {
         **run_tags(run, "cell"),
-        "kind": result.cell.kind,
-        "group": result.cell.group,
-        "sibling": str(result.cell.sibling).lower(),
-        "destroyed": str(result.destroyed).lower(),
-        "suspect": result.cell.suspect,
-        "status": result.status,
-        **{f"digest.{name}": digest for name, digest in result.digests.items()},
+        "kind": cell.kind,
+        "group": cell.group or "",
+        "sibling": str(cell.sibling).lower(),
+        "destroyed": str(bool(cell.destroyed)).lower(),
+        "suspect": cell.suspect,
+        "status": cell.status,
+        **{f"digest.{name}": digest for name, digest in cell.digests.items()},
     }
-    return tags | ({"reason": result.reason} if result.reason else {})
+    return tags | ({"reason": cell.reason} if cell.reason else {})
 
 
-def attack_of(cell: Cell) -> str:
+def attack_of(cell: CellRecord) -> str:
     """An attack as it was asked for (`prune40`); for an innocent model the spec of what was done to it."""
-    return cell.suspect if cell.kind == "positive" and cell.attack != "none" else cell.attack
+    return cell.suspect if cell.kind == "positive" and cell.is_attacked else cell.attack
 
 
 # A method of a run: the summary above its cells
@@ -129,37 +145,34 @@ def summary_params(run: Run, method: str) -> dict[str, Any]:
     own = next(each for each in run.plan.methods if each.canonical() == method)
     differs = varied([each for each in run.plan.methods if each.name == own.name])
     values = own.model_dump(mode="json")
-    return {**_asked(run, method), **{f"method.{name}": values[name] for name in differs}}
+    return {**_list_asked(run, method), **{f"method.{name}": values[name] for name in differs}}
 
 
-def summary_metrics(run: Run, method: str) -> dict[str, float]:
+def summary_metrics(cells: Sequence[CellRecord], embedding: EmbeddingFacts | None) -> dict[str, float]:
     """What the cells of a method amount to; destroyed suspects count neither for nor against it."""
-    cells = _cells_of(run, method)
-    positives = [cell for cell in cells if cell.cell.kind == "positive" and not cell.destroyed]
-    negatives = [cell for cell in cells if cell.cell.kind == "negative"]
-    embedding = next((each for each in run.embeddings if each.method == method), None)
-    return _finite(
+    known = judged(cells)
+    marked, innocents = usable(positives(known)), negatives(known)
+    return _drop_unknown(
         {
-            **_robust(positives),  # first: MLflow's comparison starts with it
-            **_kept(embedding),
-            **_seconds({**_mean_seconds(cells), "embed": embedding.seconds if embedding else None}),
-            **_innocent(negatives, [cell for cell in cells if cell.cell.kind == "forged"]),
-            **_apart(_rates(positives), _rates(negatives)),
-            "n_destroyed": sum(cell.destroyed for cell in cells),
-            "n_not_judged": sum(each.cell.method == method for each in run.results) - len(cells),
-            "peak_memory_mib": max((cell.peak_memory_mib or 0 for cell in cells), default=None),
+            **_summarise_positives(marked),  # first: MLflow's comparison starts with it
+            **_summarise_embedding(embedding),
+            **_list_seconds({**_average_seconds(known), "embed": embedding.seconds if embedding else None}),
+            **_summarise_innocents(innocents, forged(known)),
+            **_separate(marked, innocents),
+            "n_destroyed": sum(bool(cell.destroyed) for cell in known),
+            "n_not_judged": len(cells) - len(known),
+            "peak_memory_mib": max((cell.peak_memory_mib or 0 for cell in known), default=None),
         }
     )
 
 
-def summary_curves(run: Run, method: str) -> Curves:
+def summary_curves(cells: Sequence[CellRecord]) -> Curves:
     """R(tau) by tau: the mean over usable positive suspects, and the highest of the negatives."""
-    cells = _cells_of(run, method)
-    marked = [_verdict(cell).curve for cell in _attacked(cells)]
-    innocent = [_verdict(cell).curve for cell in cells if cell.cell.kind == "negative"]
+    known = judged(cells)
+    innocents = [cell.verdict.curve for cell in negatives(known)]
     return {
-        "detection_rate_at_tau": [sum(rates) / len(rates) for rates in zip(*marked, strict=False)],
-        "worst_innocent_at_tau": [max(rates) for rates in zip(*innocent, strict=False)],
+        "detection_rate_at_tau": average_curve(_choose_attacked(usable(positives(known)))),
+        "worst_innocent_at_tau": [max(rates) for rates in zip(*innocents, strict=False)],
     }
 
 
@@ -172,7 +185,7 @@ def run_tags(run: Run, level: str) -> dict[str, str]:
     return {"amb.level": level, "amb.run": run.id, **sweep, **origin}
 
 
-def _asked(run: Run, method: str) -> dict[str, Any]:
+def _list_asked(run: Run, method: str) -> dict[str, Any]:
     return {
         "method": labels(run.plan.methods)[method],
         "method_spec": method,
@@ -183,68 +196,61 @@ def _asked(run: Run, method: str) -> dict[str, Any]:
     }
 
 
-def _cells_of(run: Run, method: str) -> list[CellResult]:
-    """The cells of a method that have a verdict."""
-    return [each for each in run.results if each.cell.method == method and each.verdict]
+def _choose_attacked(marked: Sequence[JudgedRecord]) -> Sequence[JudgedRecord]:
+    """The suspects that an attack made; where none was asked for, the unattacked one."""
+    return attacked(marked) or marked
 
 
-def _attacked(cells: Sequence[CellResult]) -> list[CellResult]:
-    """Usable positive suspects that an attack made; where none was asked for, the unattacked one."""
-    usable = [cell for cell in cells if cell.cell.kind == "positive" and not cell.destroyed]
-    return [cell for cell in usable if cell.cell.attack != "none"] or usable
-
-
-def _robust(positives: Sequence[CellResult]) -> dict[str, float | None]:
+def _summarise_positives(marked: Sequence[JudgedRecord]) -> dict[str, float | None]:
     """Detection over attacks: mean, by family, by attack; and how many suspects it rests on."""
-    attacked = _attacked(positives)
-    families: dict[str, list[CellResult]] = {}
-    for cell in positives:
-        families.setdefault(cell.cell.group or "none", []).append(cell)
+    shown = _choose_attacked(marked)
+    families = group_by(marked, lambda cell: cell.family or "none")
     return {
-        "detection_rate": _mean(_rates(attacked)),
-        "owned": _mean([float(_verdict(cell).owned) for cell in attacked]),
-        "margin": min((margin for cell in attacked if (margin := _verdict(cell).margin) is not None), default=None),
-        "n_positives": len(attacked),
-        **{f"family/{key(name)}": _mean(_rates(cells)) for name, cells in families.items()},
-        **{f"attack/{key(attack_of(cell.cell))}": _verdict(cell).detection_rate for cell in positives},
+        "detection_rate": mean(cell.rate for cell in shown),
+        "owned": mean(float(cell.owned) for cell in shown),
+        "margin": min((cell.verdict.margin for cell in shown if cell.verdict.margin is not None), default=None),
+        "n_positives": len(shown),
+        **{f"family/{key(name)}": mean(cell.rate for cell in cells) for name, cells in families.items()},
+        **{f"attack/{key(attack_of(cell))}": cell.rate for cell in marked},
     }
 
 
-def _innocent(negatives: Sequence[CellResult], forged: Sequence[CellResult]) -> dict[str, float | None]:
+def _summarise_innocents(innocents: Sequence[JudgedRecord], made_up: Sequence[JudgedRecord]) -> dict[str, float | None]:
     """What the key reads on models that it should not open."""
     return {
-        "worst_innocent": max(_rates(negatives), default=None),
-        "worst_sibling": max(_rates([cell for cell in negatives if cell.cell.sibling]), default=None),
-        "n_negatives": len(negatives),
-        "false_claims": sum(_verdict(cell).owned for cell in negatives),
-        "forged_claims": sum(_verdict(cell).owned for cell in forged) if forged else None,
+        "worst_innocent": highest_rate(innocents),
+        "worst_sibling": highest_rate(siblings(innocents)),
+        "n_negatives": len(innocents),
+        "false_claims": count_owned(innocents),
+        "forged_claims": count_owned(made_up) if made_up else None,
     }
 
 
-def _apart(positives: Sequence[float], negatives: Sequence[float]) -> dict[str, float | None]:
+def _separate(marked: Sequence[JudgedRecord], innocents: Sequence[JudgedRecord]) -> dict[str, float | None]:
     """How well positive suspects are told from negative ones, as `amb report --layout suspects` has it."""
     from amb.evaluation.statistics import auc, supported_fpr, tpr_at_fpr
 
-    if not positives or not negatives:
+    above, below = [cell.rate for cell in marked], [cell.rate for cell in innocents]
+    if not above or not below:
         return {}
-    lowest = supported_fpr(len(negatives))
-    found = tpr_at_fpr(positives, negatives, lowest)
+    lowest = supported_fpr(len(below))
+    found = tpr_at_fpr(above, below, lowest)
     return {
-        "auc": auc(positives, negatives).value,
+        "auc": auc(above, below).value,
         "fpr_supported": lowest,
         "tpr_at_fpr_supported": found.value if found else None,
     }
 
 
-def _kept(embedding: EmbeddingFacts | None) -> dict[str, float | None]:
+def _summarise_embedding(embedding: EmbeddingFacts | None) -> dict[str, float | None]:
     """What the embedded model is worth, and what share of that embedding cost."""
     if embedding is None:
         return {}
     before, after = embedding.utility_before, embedding.utility_after
-    return {**_utility(after), "utility_drop": utility_drop(before, after)}
+    return {**_list_utility(after), "utility_drop": utility_drop(before, after)}
 
 
-def _judged(verdict: Verdict) -> dict[str, float | None]:
+def _list_verdict(verdict: Verdict) -> dict[str, float | None]:
     return {
         "detection_rate": verdict.detection_rate,
         "interval_low": verdict.interval[0],
@@ -261,35 +267,20 @@ def _judged(verdict: Verdict) -> dict[str, float | None]:
     }
 
 
-def _utility(figures: Mapping[str, float]) -> dict[str, float | None]:
+def _list_utility(figures: Mapping[str, float]) -> dict[str, float | None]:
     """Every figure, and the one that says best what the model is worth under one name for all models."""
     best = primary_utility(figures)
     return {**{f"utility/{key(name)}": value for name, value in figures.items()}, "utility/main": best and best[1]}
 
 
-def _seconds(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
+def _list_seconds(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
     return {f"seconds/{key(name)}": value for name, value in seconds.items()}
 
 
-def _mean_seconds(cells: Sequence[CellResult]) -> dict[str, float | None]:
-    names = dict.fromkeys(name for cell in cells for name in cell.seconds)
-    return {name: _mean([cell.seconds[name] for cell in cells if name in cell.seconds]) for name in names}
+def _average_seconds(cells: Sequence[JudgedRecord]) -> dict[str, float | None]:
+    return {name: mean_seconds(cells, name) for name in dict.fromkeys(name for cell in cells for name in cell.seconds)}
 
 
-def _rates(cells: Sequence[CellResult]) -> list[float]:
-    return [_verdict(cell).detection_rate for cell in cells]
-
-
-def _verdict(cell: CellResult) -> Verdict:
-    if cell.verdict is None:
-        raise ValueError(f"{cell.cell.suspect} has no verdict")
-    return cell.verdict
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _finite(figures: Mapping[str, float | None]) -> dict[str, float]:
+def _drop_unknown(figures: Mapping[str, float | None]) -> dict[str, float]:
     """MLflow keeps neither nothing nor infinity."""
     return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}

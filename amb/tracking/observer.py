@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.plugin.specs import hookimpl
+from amb.results.records import record_of
 from amb.tracking.metrics import (
     Curves,
     cell_curves,
@@ -59,25 +60,26 @@ class _Session:
 
 @hookimpl
 def amb_run_started(run: Run) -> None:
-    client, experiment = _connect(run)
+    client, experiment = _connect_client(run)
     _close_abandoned(client, experiment)
     asked = {"suite": run.plan.suite.canonical(), "owner": run.plan.owner}
-    parent = _create(client, experiment, run.id, {**run_tags(run, "run"), **asked})
+    parent = _create_run(client, experiment, run.id, {**run_tags(run, "run"), **asked})
     run.notes[_NOTE] = _Session(client, experiment, parent)
-    run.links["mlflow"] = _how_to_look(run)
+    run.links["mlflow"] = _describe_look(run)
     methods = " ".join(method.canonical() for method in run.plan.methods)
-    _log(client, parent, {}, {**asked, "methods": methods, "seed": run.plan.seed})
+    _log_figures(client, parent, {}, {**asked, "methods": methods, "seed": run.plan.seed})
 
 
 @hookimpl
 def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
-    with _session(run) as session:
+    with _open_session(run) as session:
         if session is None:
             return
         client, name = session.client, f"{cell.suspect} · {labels(run.plan.methods)[cell.method]}"
-        above = _summary_of(session, run, cell.method)
-        child = _create(client, session.experiment, name, cell_tags(run, result), above)
-        _log(client, child, cell_metrics(result), cell_params(run, cell), cell_curves(result))
+        record = record_of(result, run)
+        above = _find_summary(session, run, cell.method)
+        child = _create_run(client, session.experiment, name, cell_tags(run, record), above)
+        _log_figures(client, child, cell_metrics(record), cell_params(run, record), cell_curves(record))
         if result.verdict:
             client.log_dict(child, result.to_json(), "verdict.json")
         if result.evidence:
@@ -92,7 +94,7 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
 def amb_run_finished(run: Run) -> None:
     from amb.results.document import document
 
-    with _session(run) as session:
+    with _open_session(run) as session:
         if session is None:
             return
         client, parent = session.client, session.parent
@@ -104,13 +106,13 @@ def amb_run_finished(run: Run) -> None:
         client.set_terminated(parent, "FAILED" if run.failed else "FINISHED" if complete else "KILLED")
 
 
-def _summary_of(session: _Session, run: Run, method: str) -> str:
+def _find_summary(session: _Session, run: Run, method: str) -> str:
     """The run above the cells of a method, made with the first of them; its figures come with the last."""
     if method not in session.summaries:
         name = f"{labels(run.plan.methods)[method]} · {run.plan.owner} · seed {run.plan.seed}"
-        made = _create(session.client, session.experiment, name, run_tags(run, "summary"), session.parent)
+        made = _create_run(session.client, session.experiment, name, run_tags(run, "summary"), session.parent)
         session.summaries[method] = made
-        _log(session.client, made, {}, summary_params(run, method))
+        _log_figures(session.client, made, {}, summary_params(run, method))
     return session.summaries[method]
 
 
@@ -120,7 +122,9 @@ def _close_summaries(session: _Session, run: Run, *, only_complete: bool = False
         results = [result for result in run.results if result.cell.method == method]
         complete = len(results) == len(run.plan.suspects)
         if complete or not only_complete:
-            _log(session.client, summary, summary_metrics(run, method), {}, summary_curves(run, method))
+            cells = [record_of(result, run) for result in results]
+            embedding = next((each for each in run.embeddings if each.method == method), None)
+            _log_figures(session.client, summary, summary_metrics(cells, embedding), {}, summary_curves(cells))
             failed = any(result.status == "failed" for result in results)
             session.client.set_terminated(summary, "FAILED" if failed else "FINISHED" if complete else "KILLED")
             del session.summaries[method]
@@ -131,7 +135,7 @@ def tracking_uri(output: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
 
 
-def _how_to_look(run: Run) -> str:
+def _describe_look(run: Run) -> str:
     """A command or an address that shows the run."""
     uri = tracking_uri(run.output)
     if is_remote(uri):
@@ -145,15 +149,17 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def _create(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], above: str | None = None) -> str:
+def _create_run(
+    client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], above: str | None = None
+) -> str:
     """A new MLflow run below another; its id."""
     nested = {"mlflow.parentRunId": above} if above else {}
-    own = {"mlflow.runName": text(name)[:500], _PROCESS: _this_process(), **nested}
+    own = {"mlflow.runName": text(name)[:500], _PROCESS: _name_process(), **nested}
     made = client.create_run(experiment, tags={**{name: text(value) for name, value in tags.items()}, **own})
     return str(made.info.run_id)
 
 
-def _log(
+def _log_figures(
     client: MlflowClient,
     run_id: str,
     metrics: Mapping[str, float],
@@ -191,7 +197,7 @@ def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
         client.log_artifact(run_id, str(public))
 
 
-def _this_process() -> str:
+def _name_process() -> str:
     import socket
 
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -199,14 +205,14 @@ def _this_process() -> str:
 
 def _close_abandoned(client: MlflowClient, experiment: str) -> None:
     """A killed process leaves its runs RUNNING: close those of this machine whose process is gone."""
-    host = _this_process().partition(":")[0]
+    host = _name_process().partition(":")[0]
     ours = f"attributes.status = 'RUNNING' and tags.`{_PROCESS}` LIKE '{host}:%'"
     for run in client.search_runs([experiment], ours, max_results=1000):
-        if not _alive(int(run.data.tags[_PROCESS].rpartition(":")[2])):
+        if not _is_alive(int(run.data.tags[_PROCESS].rpartition(":")[2])):
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -217,7 +223,7 @@ def _alive(process: int) -> bool:
 
 
 @contextmanager
-def _session(run: Run) -> Iterator[_Session | None]:
+def _open_session(run: Run) -> Iterator[_Session | None]:
     """The run's session; None where MLflow failed before, so that one failure is said once and waits once."""
     session = run.notes.get(_NOTE)
     try:
@@ -227,7 +233,7 @@ def _session(run: Run) -> Iterator[_Session | None]:
         raise
 
 
-def _connect(run: Run) -> tuple[MlflowClient, str]:
+def _connect_client(run: Run) -> tuple[MlflowClient, str]:
     """A client and the id of the experiment, created once under a lock."""
     import logging
 
@@ -250,11 +256,11 @@ def _connect(run: Run) -> tuple[MlflowClient, str]:
         artifacts = (run.output / "mlartifacts").resolve().as_uri() if local else None
         created = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         if local:
-            _write_ahead(Path(uri.removeprefix("sqlite:///")))
+            _enable_write_ahead(Path(uri.removeprefix("sqlite:///")))
     return client, str(created)
 
 
-def _write_ahead(database: Path) -> None:
+def _enable_write_ahead(database: Path) -> None:
     """Write-ahead logging: a third of the time per cell, and readers do not block the run."""
     import sqlite3
 

@@ -77,10 +77,10 @@ class Server:
     def wait_until_healthy(self, patience: float, waiting: Callable[[float], None]) -> None:
         """Return when it answers. Raises AmbError where it has died, or has not come up within `patience` seconds."""
         started = time.monotonic()
-        while not self._healthy():
+        while not self._is_healthy():
             elapsed = time.monotonic() - started
             if self.process.poll() is not None:
-                raise AmbError(f"MLflow's server did not start: {self._last_words()} Its log is {self.log}.")
+                raise AmbError(f"MLflow's server did not start: {self._read_last_line()} Its log is {self.log}.")
             if elapsed > patience:
                 raise AmbError(f"MLflow's server gave no answer within {patience:.0f} s. Its log is {self.log}.")
             waiting(elapsed)
@@ -88,14 +88,14 @@ class Server:
 
     def stop(self) -> None:
         """Ask every process of the group to stop; kill those that have not after ten seconds."""
-        self._signal(signal.SIGTERM)
+        self._send_signal(signal.SIGTERM)
         until = time.monotonic() + _GRACE
-        while self._alive() and time.monotonic() < until:
+        while self._is_alive() and time.monotonic() < until:
             time.sleep(0.05)
-        self._signal(signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def _alive(self) -> bool:
+    def _is_alive(self) -> bool:
         """Whether any process of the group is left; the first one is reaped on the way."""
         self.process.poll()
         try:
@@ -104,11 +104,11 @@ class Server:
             return False
         return True
 
-    def _signal(self, number: int) -> None:
+    def _send_signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def _healthy(self) -> bool:
+    def _is_healthy(self) -> bool:
         from urllib.error import URLError
         from urllib.request import ProxyHandler, build_opener
 
@@ -118,6 +118,6 @@ class Server:
         except (URLError, OSError):
             return False
 
-    def _last_words(self) -> str:
+    def _read_last_line(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return printable(lines[-1])[:300] if lines else f"exit code {self.process.returncode}."

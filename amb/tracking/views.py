@@ -52,45 +52,49 @@ def view(level: str, query: str, metrics: Sequence[str]) -> str:
             "orderByAsc": False,
             "selectedColumns": list(_COLUMNS[level]),
             "runsHiddenMode": "SHOW_ALL",
-            "compareRunCharts": _charts(level, metrics),
+            "compareRunCharts": _make_charts(level, metrics),
             "columnOrder": list(_COLUMNS[level]),
             "isAccordionReordered": True,  # else MLflow sorts the sections by name
-            "compareRunSections": [_section(_WIDE, 1), _section(_SMALL, 3), *map(_section, _other_sections(metrics))],
+            "compareRunSections": [
+                _make_section(_WIDE, 1),
+                _make_section(_SMALL, 3),
+                *map(_make_section, _list_other_sections(metrics)),
+            ],
         }
     )
 
 
-def _charts(level: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def _make_charts(level: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
     params, figures = _PARALLEL[level]
     attacks = [name for name in metrics if name.startswith("attack/")][:_MOST_AXES]
     axes = [figures, *([attacks] if attacks else [])]
     return [
-        *(_chart("PARALLEL", _WIDE, each[0], **_parallel(params, each)) for each in axes),
-        *(_chart("LINE", _SMALL, name, metricKey=name, **_AS_MEASURED) for name in _LINES[level]),
-        _chart("SCATTER", _SMALL, "utility", **_axes("utility/main", "detection_rate")),
-        *(_chart("BAR", _SMALL, name, metricKey=name) for name in _BARS),
+        *(_make_chart("PARALLEL", _WIDE, each[0], **_choose_parallel_axes(params, each)) for each in axes),
+        *(_make_chart("LINE", _SMALL, name, metricKey=name, **_AS_MEASURED) for name in _LINES[level]),
+        _make_chart("SCATTER", _SMALL, "utility", **_choose_axes("utility/main", "detection_rate")),
+        *(_make_chart("BAR", _SMALL, name, metricKey=name) for name in _BARS),
     ]
 
 
-def _parallel(params: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+def _choose_parallel_axes(params: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     return {"selectedParams": list(params), "selectedMetrics": list(metrics), "showAllRuns": True}
 
 
-def _axes(x: str, y: str) -> dict[str, Any]:
+def _choose_axes(x: str, y: str) -> dict[str, Any]:
     return {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
 
 
-def _chart(kind: str, section: str, name: str, **more: Any) -> dict[str, Any]:
+def _make_chart(kind: str, section: str, name: str, **more: Any) -> dict[str, Any]:
     own = {"type": kind, "uuid": f"amb-{kind}-{name}", "metricSectionId": section}
     return {**own, "runsCountToCompare": 100, "deleted": False, "isGenerated": False, **more}
 
 
-def _section(name: str, columns: int | None = None) -> dict[str, Any]:
+def _make_section(name: str, columns: int | None = None) -> dict[str, Any]:
     """A group of charts, open where it is amb's own; MLflow adds a chart for every other metric to the others."""
     own = {"uuid": name, "name": name, "display": columns is not None, "isReordered": False, "deleted": False}
     return own | ({"columns": columns} if columns else {})
 
 
-def _other_sections(metrics: Sequence[str]) -> list[str]:
+def _list_other_sections(metrics: Sequence[str]) -> list[str]:
     groups = {name.rpartition("/")[0] or "Model metrics" for name in metrics}
     return sorted(groups | {"Model metrics", "System metrics"})

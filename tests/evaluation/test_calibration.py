@@ -13,6 +13,9 @@ from amb.evaluation.primary_utility import primary_utility, utility_drop
 from amb.evaluation.statistics import calibrated_p
 from amb.report.layouts.negatives import negatives
 from amb.report.layouts.robustness import robustness
+from amb.results.records import CellRecord, parse_cell
+from amb.results.result_set import ResultSet
+from amb.testing.contracts import example_document
 
 RATES = st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=1, max_size=60)
 
@@ -97,14 +100,17 @@ def test_worth_is_measured_on_the_task_that_both_models_have() -> None:
 # The layouts
 
 
-def cell(suspect: str, rate: float, **more: object) -> dict[str, object]:
-    return {
-        "method": "m", "attack": "none", "suspect": suspect, "kind": "negative", "sibling": False, "seed": 0, "status": "ok",
-        "source": suspect, "group": "other-seed", "detection_rate": rate, "interval": [0, 1], "n_trials": 100, "tau": 1,
-        "curve": [rate, rate], "owned": rate > 0.5, "bit_error_rate": 0.1, "margin": rate - 0.4, "utility": {"probe": 0.9},
-        "utility_drop": 0.0, "destroyed": False, "seconds": {"embed": 1.0, "attack": 1.0, "extract": 1.0}, "reason": "",
-        **more,
+def cell(suspect: str, rate: float, **more: object) -> CellRecord:
+    said = {
+        **example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "run": "r", "suspect": suspect, "kind": "negative",
+        "source": suspect, "group": "other-seed", "detection_rate": rate, "n_trials": 100, "tau": 1, "curve": [rate, rate],
+        "owned": rate > 0.5, "margin": rate - 0.4, "utility": {"probe": 0.9}, "utility_drop": 0.0, "destroyed": False, **more,
     }  # fmt: skip
+    return parse_cell(said)
+
+
+def results(cells: list[CellRecord]) -> ResultSet:
+    return ResultSet([], cells, "here")
 
 
 def rows(table: object) -> list[dict[str, object]]:
@@ -119,7 +125,7 @@ def test_a_destroyed_suspect_counts_neither_for_nor_against() -> None:
         cell("prune80", 0.0, destroyed=True, utility_drop=0.9, **attacked),
         cell("unattacked", 1.0, kind="positive", group="", attack="none"),
     ]
-    families, every = robustness({"cells": cells, "about": "here"})
+    families, every = robustness(results(cells))
     by_family = {row["family"]: row for row in rows(families)}
     assert by_family["prune"]["destroyed"] == 1
     assert by_family["prune"]["owned, of usable"]["value"] == 1
@@ -131,7 +137,7 @@ def test_a_destroyed_suspect_counts_neither_for_nor_against() -> None:
 
 def test_innocent_models_are_counted_by_class_with_sources_as_clusters() -> None:
     cells = [cell(f"a{k}", 0.0, source="a") for k in range(10)] + [cell(f"b{k}", 1.0, source="b") for k in range(10)]
-    classes, thresholds, taus = negatives({"cells": cells, "about": "here"})
+    classes, thresholds, taus = negatives(results(cells))
     (row,) = rows(classes)
     assert (row["models"], row["sources"], row["highest R"]) == (20, 2, 1.0)
     assert row["false claims"]["value"] == 0.5
@@ -144,7 +150,7 @@ def test_innocent_models_are_counted_by_class_with_sources_as_clusters() -> None
 
 def test_a_source_counts_as_one_model() -> None:
     once, often = ([cell(f"a{k}", 1.0, source="a") for k in range(n)] for n in (1, 50))
-    rows_of = [rows(negatives({"cells": cells, "about": "here"})[0])[0] for cells in (once, often)]
+    rows_of = [rows(negatives(results(cells))[0])[0] for cells in (once, often)]
     assert rows_of[0]["false claims"] == rows_of[1]["false claims"]
     assert rows_of[0]["R(τ)"] == rows_of[1]["R(τ)"]
 
@@ -152,7 +158,7 @@ def test_a_source_counts_as_one_model() -> None:
 def test_thresholds_are_judged_on_other_sources() -> None:
     cells = [cell(f"{name}{k}", 0.0, source=name) for name in "abcd" for k in range(10)]
     cells += [cell(f"e{k}", 0.9, source="e") for k in range(2)] + [cell("own", 1.0, kind="positive", attack="prune")]
-    _, thresholds, _ = negatives({"cells": cells, "about": "here"})
+    _, thresholds, _ = negatives(results(cells))
     at_a_twentieth = next(row for row in rows(thresholds) if row["wanted FPR"] == 0.05)
     assert at_a_twentieth["held-out FPR"]["value"] == pytest.approx(1 / 5), "one source of five, two models or not"
     assert at_a_twentieth["TPR of usable"]["value"] == 1.0

@@ -14,8 +14,10 @@ import pytest
 from scipy.stats import binomtest
 
 from amb.errors import BadParamsError, MissingError, UnknownNameError
-from amb.report.figures import KINDS, draw, save, svg
+from amb.report import figures
+from amb.report.figures import FIGURE_KINDS, save, svg
 from amb.report.figures.suspects import front
+from amb.results.result_set import parse_results
 from amb.testing.contracts import example_document
 
 NASTY = ["<script>alert(1)</script>", "$x_{1}$ $", '"quoted"\nline\x1b[2J', "_hidden", "é漢字\ud800" * 100]
@@ -43,7 +45,11 @@ def document(method: str = "m", suspect: str = "prune20") -> dict[str, Any]:
         cell("other-seed", [0.0, 0.1, 1.0], "negative", group="other-seed"),
         cell("twin", [0.2, 0.9, 1.0], "negative", sibling=True, group="unmarked"),
     ]
-    return {"schema": 1, "runs": [RUN], "cells": [{**each, "method": method} for each in cells]}
+    return {"schema": 2, "runs": [RUN], "cells": [{**each, "method": method} for each in cells]}
+
+
+def draw(kind: str, shown: dict[str, Any]) -> Any:
+    return figures.draw(kind, parse_results(shown))
 
 
 def lines(figure: Any) -> dict[str, Any]:
@@ -128,7 +134,7 @@ def test_two_owners_are_two_series() -> None:
     assert len([name for name in lines(draw("roc", both)) if "AUC" in name]) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FIGURE_KINDS)
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])
 def test_every_kind_goes_to_every_ending_the_same_each_time(
     kind: str, ending: str, magic: bytes, tmp_path: Path
@@ -145,7 +151,7 @@ def test_every_kind_goes_to_every_ending_the_same_each_time(
         assert "<text" not in one.decode()  # letters are shapes: no font is needed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FIGURE_KINDS)
 @pytest.mark.parametrize("name", NASTY)
 def test_names_are_drawn_and_obeyed_by_nobody(kind: str, name: str) -> None:
     named = document(name, name)
@@ -161,8 +167,8 @@ def test_names_are_drawn_and_obeyed_by_nobody(kind: str, name: str) -> None:
 
 
 def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:
-    nothing = {"schema": 1, "runs": [], "cells": []}
-    for kind in KINDS:
+    nothing = {"schema": 2, "runs": [], "cells": []}
+    for kind in FIGURE_KINDS:
         with pytest.raises(MissingError, match="There is nothing to draw"):
             draw(kind, nothing)
     with pytest.raises(UnknownNameError, match="No figure is called 'rok'. Did you mean roc?"):

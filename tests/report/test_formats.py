@@ -185,4 +185,4 @@ def refuse_what_is_wrong(cell: dict[str, Any]) -> None:
         with pytest.raises(jsonschema.ValidationError):
             validator("cell").validate({**cell, **change})
     with pytest.raises(jsonschema.ValidationError):
-        validator("run").validate({"schema": 2, "run": {}, "cells": []})
+        validator("run").validate({"schema": 3, "run": {}, "cells": []})

@@ -54,7 +54,7 @@ def synthetic(methods: int = 2, attacks: int = 4, innocents: int = 3, seeds: int
         for seed in range(seeds)
         for suspect in suspects
     ]
-    return {"schema": 1, "runs": [RUN], "cells": cells}
+    return {"schema": 2, "runs": [RUN], "cells": cells}
 
 
 def _cell(

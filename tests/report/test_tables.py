@@ -34,7 +34,7 @@ def cell(
         **template, "suite": "toy", "owner": "toy/owner", "sweep": None, "run": f"r{seed}", "suspect": suspect,
         "method": method, "kind": kind, "sibling": sibling, "seed": seed, "curve": curve, "tau": 1, "n_trials": 8,
         "detection_rate": curve[1], "interval": list(statistics.clopper_pearson(round(8 * curve[1]), 8)),
-        "seconds": {"embed": 10.0 + seed, "attack": 1.0, "extract": 0.08}, "attack": "none",
+        "seconds": {"embed": 10.0 + seed, "attack": 1.0, "extract": 0.08}, "attack": "prune" if suspect == "weak" else "none",
     }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def document() -> dict[str, Any]:
         "id": "r0", "suite": "toy", "owner": "toy/owner", "machine": machine, "device": "cpu", "profile": {**profile, "block_choice": "x"},
         "embeddings": [{"method": "m", "utility_before": {"knn": 0.9}, "utility_after": {"knn": 0.88}}],
     }  # fmt: skip
-    return {"schema": 1, "runs": [run], "cells": cells}
+    return {"schema": 2, "runs": [run], "cells": cells}
 
 
 def table(layout: str, **options: Any) -> Table:

@@ -49,7 +49,7 @@ def make_store(output: Path, run: str = "20260101-000000-000000-abcdef", names: 
     folder = output / "runs" / run
     folder.mkdir(parents=True)
     header = {**facts(run), "folder": "/home/somebody/runs", "links": {"mlflow": "https://me:secret@host"}}
-    document = {"schema": 1, "run": header, "cells": cells}
+    document = {"schema": 2, "run": header, "cells": cells}
     (folder / "run.json").write_text(json.dumps(document))
     (folder / "results.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in cells))
     return output
@@ -234,9 +234,9 @@ def test_cells_and_evidence_belong_together(made: Path) -> None:
     (run,) = read_bundle(made)
     some = dict(list(run.errors.items())[1:])
     with pytest.raises(Mismatch, match="there is no evidence of it"):
-        check_cells(run.cells, some)
+        check_cells(run.records, some)
     with pytest.raises(Mismatch, match="belongs to no cell"):
-        check_cells(run.cells[1:], run.errors)
+        check_cells(run.records[1:], run.errors)
 
 
 # What is refused
@@ -285,9 +285,9 @@ def test_a_file_left_out_or_put_in_is_noticed(made: Path) -> None:
 
 def test_another_schema_is_refused(made: Path) -> None:
     def change(files: dict[str, bytes]) -> None:
-        files["manifest.json"] = files["manifest.json"].replace(b'"schema": 1', b'"schema": 2')
+        files["manifest.json"] = files["manifest.json"].replace(b'"schema": 2', b'"schema": 3')
 
-    with pytest.raises(BadParamsError, match="not of schema 1, the one this version of amb reads"):
+    with pytest.raises(BadParamsError, match="not of schema 1 or 2, which this version of amb reads"):
         read_bundle(repacked(made, change))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from amb.report.figures.style import COLOURS, label, legend, panels
-from amb.report.figures.subjects import needed, subjects
-from amb.report.layouts.cells import Cell
+from amb.report.figures.subjects import require, subjects
+from amb.results.aggregate import embed_seconds
+from amb.results.records import CellRecord
+from amb.results.result_set import ResultSet
+from amb.results.run_records import ProfileRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,24 +26,24 @@ TIMING_SHOWS: Final = (
 )
 
 
-def profile(document: Mapping[str, Any]) -> Figure:
+def profile(results: ResultSet) -> Figure:
     """A panel for each owner whose profile a run has recorded, the latest of them."""
-    found = {f"{run['suite']} ({run['owner']})": run["profile"] for run in document["runs"] if run.get("profile")}
-    needed(found, "activation profile")
+    found = {run.place: run.profile for run in results.runs if run.profile}
+    require(found, "activation profile")
     figure, axes = panels(len(found), 2.5)
     for panel, (name, figures) in zip(axes, found.items(), strict=True):
-        _profile(panel, figures)
+        _draw_profile(panel, figures)
         panel.set_title(label(name))
     return figure
 
 
-def timing(document: Mapping[str, Any]) -> Figure:
+def timing(results: ResultSet) -> Figure:
     """Embed and extract seconds of each method."""
-    found = {name: taken for name, cells in subjects(document).items() if any((taken := _seconds(cells)).values())}
-    needed(found, "times")
+    found = {name: taken for name, cells in subjects(results).items() if any((taken := _find_seconds(cells)).values())}
+    require(found, "times")
     figure, (axes,) = panels(1, 0.9 + 0.45 * len(found))
     for index, step in enumerate(("embed", "extract")):
-        _times(axes, step, [taken[step] for taken in found.values()], index)
+        _draw_times(axes, step, [taken[step] for taken in found.values()], index)
     for row, name in enumerate(found):
         axes.text(0.01, row - 0.22, label(name), transform=axes.get_yaxis_transform(), fontsize=7, va="bottom")
     axes.set(xscale="log", xlabel="seconds", ylim=(len(found) - 0.5, -0.55), yticks=[])
@@ -50,15 +53,13 @@ def timing(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _profile(axes: Axes, figures: Mapping[str, Any]) -> None:
+def _draw_profile(axes: Axes, profile: ProfileRecord) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    blocks = range(len(figures["top"]))
-    axes.plot(blocks, figures["top"], marker="o", color=COLOURS[1], label="mean of the top 5")
-    axes.plot(blocks, figures["median"], marker="s", color=COLOURS[2], linestyle="-.", label="median")
-    axes.axvline(
-        figures["block"], color="0.4", linestyle="--", linewidth=0.8, label=f"embed at block {figures['block']}"
-    )
+    blocks, block = range(len(profile.top)), profile.block
+    axes.plot(blocks, profile.top, marker="o", color=COLOURS[1], label="mean of the top 5")
+    axes.plot(blocks, profile.median, marker="s", color=COLOURS[2], linestyle="-.", label="median")
+    axes.axvline(block, color="0.4", linestyle="--", linewidth=0.8, label=f"embed at block {block}")
     axes.set(xlabel="block", ylabel="|activation|", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -67,14 +68,13 @@ def _profile(axes: Axes, figures: Mapping[str, Any]) -> None:
     legend(axes)
 
 
-def _seconds(cells: Sequence[Cell]) -> dict[str, list[float]]:
+def _find_seconds(cells: Sequence[CellRecord]) -> dict[str, list[float]]:
     """Embedding counts once a seed; what took no measurable time has no place on a logarithmic axis."""
-    embed = {cell["seed"]: cell["seconds"].get("embed") for cell in cells}
-    extract = [cell["seconds"].get("extract") for cell in cells]
-    return {"embed": [each for each in embed.values() if each], "extract": [each for each in extract if each]}
+    extract = [cell.seconds.get("extract") for cell in cells]
+    return {"embed": [each for each in embed_seconds(cells) if each], "extract": [each for each in extract if each]}
 
 
-def _times(axes: Axes, step: str, taken: Sequence[Sequence[float]], index: int) -> None:
+def _draw_times(axes: Axes, step: str, taken: Sequence[Sequence[float]], index: int) -> None:
     rows = [(row + 0.24 * index - 0.05, seconds) for row, seconds in enumerate(taken) if seconds]
     colour, marker = COLOURS[index + 1], "os"[index]
     means = [sum(seconds) / len(seconds) for _, seconds in rows]

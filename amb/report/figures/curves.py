@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.report.figures.style import label, legend, look, panels
-from amb.report.figures.subjects import derived, innocent, needed, subjects
-from amb.report.layouts.cells import Cell, rate_entry
+from amb.report.figures.subjects import group_derived, group_innocents, require, subjects
+from amb.results.aggregate import average_rate
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,36 +23,34 @@ SHOWS: Final = (
 )
 
 
-def detection_curve(document: Mapping[str, Any]) -> Figure:
+def detection_curve(results: ResultSet) -> Figure:
     """A panel for each method."""
-    found = subjects(document)
-    needed(found, "judged cells")
+    found = subjects(results)
+    require(found, "judged cells")
     figure, axes = panels(len(found), 3.4)
     for panel, (name, cells) in zip(axes, found.items(), strict=True):
-        _panel(panel, cells)
+        _draw_panel(panel, cells)
         panel.set_title(label(name))
     return figure
 
 
-def _panel(axes: Axes, cells: Sequence[Cell]) -> None:
+def _draw_panel(axes: Axes, cells: Sequence[JudgedRecord]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    groups = [(name, members, False) for name, members in derived(cells).items()]
-    groups += [(name, members, True) for name, members in innocent(cells).items()]
+    groups = [(name, members, False) for name, members in group_derived(cells).items()]
+    groups += [(name, members, True) for name, members in group_innocents(cells).items()]
     for index, (name, members, dashed) in enumerate(groups):
-        _curve(axes, name, members, look(index, dashed=dashed))
-    axes.axvline(cells[0]["tau"], color="0.4", linestyle=":", linewidth=0.8)
+        _draw_curve(axes, name, members, look(index, dashed=dashed))
+    axes.axvline(cells[0].verdict.tau, color="0.4", linestyle=":", linewidth=0.8)
     axes.set(xlabel="τ: wrong symbols allowed", ylabel="R(τ)", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes)
 
 
-def _curve(axes: Axes, name: str, cells: Sequence[Cell], style: Mapping[str, Any]) -> None:
-    taus = range(max(len(cell["curve"]) for cell in cells))
-    entries = [rate_entry(cells, tau) for tau in taus]
-    rates, lows, highs = (
-        [float(entry[end] or 0) for entry in entries if isinstance(entry, Mapping)] for end in ("value", "low", "high")
-    )
+def _draw_curve(axes: Axes, name: str, cells: Sequence[JudgedRecord], style: Mapping[str, Any]) -> None:
+    taus = range(max(len(cell.verdict.curve) for cell in cells))
+    rates = [rate for tau in taus if (rate := average_rate(cells, tau))]
     every = max(1, len(taus) // 8)
-    axes.plot(taus, rates, label=label(name), markevery=every, **style)
+    axes.plot(taus, [rate.value for rate in rates], label=label(name), markevery=every, **style)
+    lows, highs = [rate.low for rate in rates], [rate.high for rate in rates]
     axes.fill_between(taus, lows, highs, color=style["color"], alpha=0.12, linewidth=0)

@@ -94,7 +94,7 @@ def label(name: str) -> str:
     if len(text) > _LONGEST:
         half = _LONGEST // 2
         text = f"{text[: half - 1]}…{text[-half:]}"
-    known = _signs()
+    known = _list_signs()
     text = "".join(sign if ord(sign) in known else "□" for sign in text)
     text = "\n".join(text[at : at + _LINE] for at in range(0, len(text), _LINE))
     return f" {text}" if text.startswith("_") else text  # matplotlib hides a label with an underscore in front
@@ -110,17 +110,19 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     text = re.sub(r'\b(id=")|(href="#)|(url\(#)', lambda found: f"{found.group()}{name}-", text[text.index("<svg") :])
     text = re.sub(r"\n\s*", "\n", text)
-    texts = f'<title id="{name}-title">{_xml(title)}</title><desc id="{name}-desc">{_xml(description)}</desc>'
+    texts = (
+        f'<title id="{name}-title">{_escape_xml(title)}</title><desc id="{name}-desc">{_escape_xml(description)}</desc>'
+    )
     head, _, body = text.partition(">")
     return f'{head} role="img" aria-labelledby="{name}-title {name}-desc">{texts}{body}'.strip()
 
 
-def _xml(text: str) -> str:
+def _escape_xml(text: str) -> str:
     return escape(printable(text))
 
 
 @cache
-def _signs() -> frozenset[int]:
+def _list_signs() -> frozenset[int]:
     from matplotlib.font_manager import findfont, get_font
 
     return frozenset(get_font(findfont(_FONT)).get_charmap())

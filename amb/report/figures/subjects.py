@@ -2,94 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from amb.errors import MissingError
-from amb.report.layouts.cells import Cell, group, judged, kind_of, usable
+from amb.results.aggregate import forged, group_by, judged, mean, negatives, positives, usable
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 MOST_SUBJECTS: Final = 12
 """Methods that one figure holds."""
 _FAMILIES: Final = 5
 _CLASSES: Final = 3
+_CONTROL: Final = "unattacked"
 
 
-def subjects(document: Mapping[str, Any]) -> dict[str, list[Cell]]:
+def subjects(results: ResultSet) -> dict[str, list[JudgedRecord]]:
     """Judged cells by method, and by owner where there are several: figures of two models are never averaged."""
-    known = judged(document["cells"])
-    several = len({(cell["suite"], cell["owner"]) for cell in known}) > 1
+    known = judged(results.cells)
+    several = len({(cell.suite, cell.owner) for cell in known}) > 1
 
-    def name(cell: Cell) -> str:
-        return f"{cell['method']} · {cell['suite']} ({cell['owner']})" if several else str(cell["method"])
+    def name(cell: JudgedRecord) -> str:
+        return f"{cell.method} · {cell.place}" if several else cell.method
 
-    return group(known, name)
+    return group_by(known, name)
 
 
-def needed(found: Mapping[str, Any], what: str) -> None:
+def require(found: Mapping[str, Any], what: str) -> None:
     """Raises MissingError where there is nothing to draw."""
     if not found:
         raise MissingError(f"There is nothing to draw: these results hold no {what}. Choose others: --sweep, --run.")
 
 
-def positives(cells: Iterable[Cell]) -> list[Cell]:
-    """Suspects that were derived from the embedded model."""
-    return [cell for cell in cells if cell["kind"] == "positive"]
-
-
-def negatives(cells: Iterable[Cell]) -> list[Cell]:
-    """Innocent models, siblings among them, forgeries not."""
-    return [cell for cell in cells if cell["kind"] == "negative"]
-
-
-def by_suspect(cells: Iterable[Cell], value: Callable[[Cell], float | None]) -> dict[str, float]:
-    """The mean over seeds of each suspect that has a value."""
-    known = [(str(cell["suspect"]), found) for cell in cells if (found := value(cell)) is not None]
-    members: dict[str, list[float]] = {}
-    for name, found in known:
-        members.setdefault(name, []).append(found)
-    return {name: sum(values) / len(values) for name, values in members.items()}
-
-
-def rates(cells: Iterable[Cell]) -> dict[str, float]:
-    """R of each suspect, its mean over seeds."""
-    return by_suspect(cells, lambda cell: float(cell["detection_rate"]))
-
-
-def derived(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+def group_derived(cells: Sequence[JudgedRecord]) -> dict[str, list[JudgedRecord]]:
     """The control, then the families of attacks on usable suspects: where there are many, the weakest by name and the rest together."""
-    groups = group(usable(positives(cells)), family)
-    control = {name: groups.pop(name) for name in ("unattacked",) if name in groups}
-    return {**control, **_gathered(groups, _FAMILIES, "other attacks", lambda rate: rate)}
+    groups = group_by(usable(positives(cells)), lambda cell: cell.family or _CONTROL)
+    control = {name: groups.pop(name) for name in (_CONTROL,) if name in groups}
+    return {**control, **_gather_groups(groups, _FAMILIES, "other attacks", lambda rate: rate)}
 
 
-def innocent(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+def group_innocents(cells: Sequence[JudgedRecord]) -> dict[str, list[JudgedRecord]]:
     """Classes of innocents: where there are many, those that read highest by name and the rest together; forgeries."""
-    cells = list(cells)
-    groups = group(negatives(cells), lambda cell: str(cell.get("group") or kind_of(cell)))
-    forged = [cell for cell in cells if cell["kind"] == "forged"]
-    gathered = _gathered(groups, _CLASSES, "other innocents", lambda rate: -rate)
-    return {**gathered, **({"forged keys": forged} if forged else {})}
+    groups = group_by(negatives(cells), lambda cell: cell.group or cell.shown_kind)
+    made_up = forged(cells)
+    gathered = _gather_groups(groups, _CLASSES, "other innocents", lambda rate: -rate)
+    return {**gathered, **({"forged keys": made_up} if made_up else {})}
 
 
-def family(cell: Cell) -> str:
-    """`unattacked`, or the families of attacks in the chain; the attacks' names where none is recorded."""
-    if cell["attack"] == "none":
-        return "unattacked"
-    names = [part.partition(":")[0] for part in str(cell["attack"]).split("+")]
-    return str(cell.get("group") or "+".join(names))
-
-
-def _gathered(
-    groups: Mapping[str, list[Cell]], most: int, rest: str, rank: Callable[[float], float]
-) -> dict[str, list[Cell]]:
+def _gather_groups(
+    groups: Mapping[str, list[JudgedRecord]], most: int, rest: str, rank: Callable[[float], float]
+) -> dict[str, list[JudgedRecord]]:
     """The first `most` groups by rank of their mean rate, and all others as one."""
-    ordered = sorted(groups, key=lambda name: rank(_mean(groups[name])))
+    ordered = sorted(groups, key=lambda name: rank(mean(cell.rate for cell in groups[name]) or 0.0))
     if len(ordered) <= most:
-        return {name: groups[name] for name in groups}
+        return dict(groups)
     others = ordered[most - 1 :]
     named = {name: groups[name] for name in ordered[: most - 1]}
     return {**named, f"{rest} ({len(others)})": [cell for name in others for cell in groups[name]]}
-
-
-def _mean(cells: Sequence[Cell]) -> float:
-    return sum(float(cell["detection_rate"]) for cell in cells) / len(cells)

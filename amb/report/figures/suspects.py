@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.evaluation.primary_utility import primary_utility
 from amb.evaluation.statistics import auc
 from amb.report.figures.style import label, legend, look, panels
-from amb.report.figures.subjects import by_suspect, needed, negatives, positives, rates, subjects
-from amb.report.layouts.cells import Cell, usable
+from amb.report.figures.subjects import require, subjects
+from amb.results.aggregate import average_suspects, negatives, positives, suspect_rates, usable
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,16 +27,19 @@ ROC_SHOWS: Final = (
     "seeds. AUC with Newcombe's 95 % interval. Destroyed suspects and forgeries are left out. Dotted line: chance."
 )
 Point = tuple[float, float, bool]
+"""Utility, R and whether the suspect was destroyed."""
+Measure = Callable[[JudgedRecord], float | None]
+"""What a suspect is worth."""
 
 
-def pareto(document: Mapping[str, Any]) -> Figure:
+def pareto(results: ResultSet) -> Figure:
     """Robustness × utility of positive suspects, a series for each method."""
-    kept, what = _measure(document)
-    found = {name: points for name, cells in subjects(document).items() if (points := _points(cells, kept))}
-    needed(found, "positive suspects with a utility")
+    kept, what = _choose_measure(results)
+    found = {name: points for name, cells in subjects(results).items() if (points := _find_points(cells, kept))}
+    require(found, "positive suspects with a utility")
     figure, (axes,) = panels(1, 3.0)
     for index, (name, points) in enumerate(found.items()):
-        _series(axes, label(name), points, look(index))
+        _draw_series(axes, label(name), points, look(index))
     if any(point[2] for points in found.values() for point in points):
         axes.plot([], [], linestyle="none", marker="o", color="0.4", markerfacecolor="none", label="hollow: destroyed")
     axes.set(xlabel=what, ylabel="R(τ)", ylim=(-0.04, 1.04))
@@ -51,12 +56,12 @@ def front(points: Iterable[Point]) -> list[tuple[float, float]]:
     return best
 
 
-def roc(document: Mapping[str, Any]) -> Figure:
+def roc(results: ResultSet) -> Figure:
     """The ROC curve of each method that has usable positives and negatives."""
     from sklearn.metrics import roc_curve
 
-    found = {name: sides for name, cells in subjects(document).items() if all(sides := _sides(cells))}
-    needed(found, "positive and negative suspects of one method")
+    found = {name: sides for name, cells in subjects(results).items() if all(sides := _find_sides(cells))}
+    require(found, "positive and negative suspects of one method")
     figure, (axes,) = panels(1, 3.4)
     for index, (name, (marked, innocents)) in enumerate(found.items()):
         fpr, tpr, _ = roc_curve([1] * len(marked) + [0] * len(innocents), [*marked, *innocents])
@@ -69,42 +74,49 @@ def roc(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _sides(cells: Sequence[Cell]) -> tuple[list[float], list[float]]:
-    return list(rates(usable(positives(cells))).values()), list(rates(negatives(cells)).values())
+def _find_sides(cells: Sequence[JudgedRecord]) -> tuple[list[float], list[float]]:
+    marked, innocents = suspect_rates(usable(positives(cells))), suspect_rates(negatives(cells))
+    return list(marked.values()), list(innocents.values())
 
 
-def _series(axes: Axes, name: str, points: Sequence[Point], style: Mapping[str, Any]) -> None:
+def _draw_series(axes: Axes, name: str, points: Sequence[Point], style: Mapping[str, Any]) -> None:
     dots = {"linestyle": "none", "marker": style["marker"], "color": style["color"], "clip_on": False}
     good = [point for point in points if not point[2]]
     lost = [point for point in points if point[2]]
     line = front(points)
-    axes.plot(*_axes(line), color=style["color"], linestyle=style["linestyle"], drawstyle="steps-pre", linewidth=0.9)
-    axes.plot(*_axes(good or lost), label=name, markerfacecolor=style["color"] if good else "none", **dots)
+    axes.plot(
+        *_split_axes(line), color=style["color"], linestyle=style["linestyle"], drawstyle="steps-pre", linewidth=0.9
+    )
+    axes.plot(*_split_axes(good or lost), label=name, markerfacecolor=style["color"] if good else "none", **dots)
     if good and lost:
-        axes.plot(*_axes(lost), markerfacecolor="none", **dots)
+        axes.plot(*_split_axes(lost), markerfacecolor="none", **dots)
 
 
-def _axes(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+def _split_axes(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
     return [point[0] for point in points], [point[1] for point in points]
 
 
-def _points(cells: Sequence[Cell], kept: Any) -> list[Point]:
+def _find_points(cells: Sequence[JudgedRecord], kept: Measure) -> list[Point]:
     """Utility, R and whether it was destroyed (at more than half of its seeds) of each positive suspect."""
     own = positives(cells)
-    utility, read = by_suspect(own, kept), rates(own)
-    lost = by_suspect(own, lambda cell: float(bool(cell.get("destroyed"))))
+    utility, read = average_suspects(own, kept), suspect_rates(own)
+    lost = average_suspects(own, lambda cell: float(bool(cell.destroyed)))
     return [(utility[name], read[name], lost[name] > 0.5) for name in utility]
 
 
-def _measure(document: Mapping[str, Any]) -> tuple[Any, str]:
+def _choose_measure(results: ResultSet) -> tuple[Measure, str]:
     """The share of the protected model's utility where every cell says it, else the figure itself."""
-    own = [cell for cells in subjects(document).values() for cell in positives(cells)]
-    if own and all(cell.get("utility_drop") is not None for cell in own):
-        return (lambda cell: 1 - cell["utility_drop"]), "utility kept, share of the protected model's"
-    names = sorted({found[0] for cell in own if (found := primary_utility(cell["utility"]))})
+    own = [cell for cells in subjects(results).values() for cell in positives(cells)]
+    if own and all(cell.utility_drop is not None for cell in own):
+        return _read_kept_share, "utility kept, share of the protected model's"
+    names = sorted({found[0] for cell in own if (found := primary_utility(cell.utility))})
     return _read_utility, f"utility ({', '.join(names)})"
 
 
-def _read_utility(cell: Cell) -> float | None:
-    found = primary_utility(cell["utility"])
+def _read_kept_share(cell: JudgedRecord) -> float | None:
+    return None if cell.utility_drop is None else 1 - cell.utility_drop
+
+
+def _read_utility(cell: JudgedRecord) -> float | None:
+    found = primary_utility(cell.utility)
     return found[1] if found else None

@@ -18,19 +18,20 @@ def _render_table(table: Table) -> str:
     sides = ["left" if column.text else "right" for column in table.columns]
     head = _render_row(table.headers(), sides, "th")
     body = "".join(_render_row(row, sides, "td") for row in table.texts())
-    return f"<table><caption>{_escape(table.title)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f"<table><caption>{_escape_html(table.title)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def _render_row(entries: Sequence[str], sides: Sequence[str], tag: str) -> str:
     cells = (
-        f'<{tag} style="text-align:{side}">{_escape(entry)}</{tag}>' for entry, side in zip(entries, sides, strict=True)
+        f'<{tag} style="text-align:{side}">{_escape_html(entry)}</{tag}>'
+        for entry, side in zip(entries, sides, strict=True)
     )
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _render_notes(notes: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{_escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+    return f"<ul>{''.join(f'<li>{_escape_html(note)}</li>' for note in notes)}</ul>" if notes else ""
 
 
-def _escape(text: str) -> str:
+def _escape_html(text: str) -> str:
     return escape(printable(text))

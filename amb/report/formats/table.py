@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.interfaces import Reporter
 from amb.report.tables import Table, tables_of
+from amb.results.run_records import parse_run
 
 if TYPE_CHECKING:
     import rich.table
@@ -21,20 +22,29 @@ class TableReporter(Reporter):
     def render(self, document: Mapping[str, Any]) -> str:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=_width(), highlight=False, force_terminal=_colour(), no_color=None)
+        console = Console(
+            file=io.StringIO(), width=_find_width(), highlight=False, force_terminal=_find_colour(), no_color=None
+        )
         for table in tables_of(document):
-            console.print(_drawn(table, console.width), soft_wrap=False)
+            console.print(_draw_table(table, console.width), soft_wrap=False)
             for note in table.notes:
                 console.print(note, markup=False, soft_wrap=True)
             console.print()
-        run = document.get("run")
-        for name, where in {"results": run["folder"], **run.get("links", {})}.items() if run else ():
+        for name, where in _list_places(document).items():
             console.print(f"{name}: {where}", markup=False, soft_wrap=True)
         text: str = console.file.getvalue()  # type: ignore[attr-defined]
         return "\n".join(line.rstrip() for line in text.rstrip("\n").splitlines())
 
 
-def _drawn(table: Table, width: int) -> rich.table.Table:
+def _list_places(document: Mapping[str, Any]) -> dict[str, str]:
+    """Where to look next, by name: the files of a run, and what observers say."""
+    if "run" not in document:
+        return {}
+    run = parse_run(document["run"])
+    return {"results": run.folder, **run.links}
+
+
+def _draw_table(table: Table, width: int) -> rich.table.Table:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -56,7 +66,7 @@ def _drawn(table: Table, width: int) -> rich.table.Table:
     return drawn
 
 
-def _width() -> int:
+def _find_width() -> int:
     """The terminal's; what goes to a file or a pipe is as wide as it has to be."""
     import shutil
     import sys
@@ -64,7 +74,7 @@ def _width() -> int:
     return shutil.get_terminal_size((130, 24)).columns if sys.stdout.isatty() else 1000
 
 
-def _colour() -> bool | None:
+def _find_colour() -> bool | None:
     """None lets rich follow NO_COLOR and FORCE_COLOR; text that goes to a pipe stays plain."""
     import os
     import sys

@@ -26,28 +26,28 @@ class CsvReporter(Reporter):
 
         tables = tables_of(document)
         if len(tables) == 1:
-            headers, rows = _flat(tables[0])
+            headers, rows = _flatten_table(tables[0])
             return pd.DataFrame(rows, columns=headers).to_csv(index=False).rstrip("\n")
-        records = [record for table in tables for record in _records(table)]
+        records = [record for table in tables for record in _make_records(table)]
         return pd.DataFrame(records, dtype=object).to_csv(index=False).rstrip("\n")
 
 
-def _records(table: Table) -> Iterator[dict[str, Any]]:
+def _make_records(table: Table) -> Iterator[dict[str, Any]]:
     """The rows with their table's title; what other tables have besides stays empty."""
-    headers, rows = _flat(table)
+    headers, rows = _flatten_table(table)
     for row in rows:
-        record: dict[str, Any] = {"table": _inert(table.title)}
+        record: dict[str, Any] = {"table": _disarm_value(table.title)}
         for header, value in zip(headers, row, strict=True):
-            record[_unused(header, record)] = value
+            record[_rename_taken(header, record)] = value
         yield record
 
 
-def _flat(table: Table) -> tuple[list[Any], list[list[Any]]]:
+def _flatten_table(table: Table) -> tuple[list[Any], list[list[Any]]]:
     headers, rows = table.flat()
-    return [_inert(header) for header in headers], [[_inert(value) for value in row] for row in rows]
+    return [_disarm_value(header) for header in headers], [[_disarm_value(value) for value in row] for row in rows]
 
 
-def _inert(value: Any) -> Any:
+def _disarm_value(value: Any) -> Any:
     """Text that no spreadsheet takes for a formula (OWASP, CSV injection); numbers, also negative ones, stay numbers."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
@@ -56,7 +56,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 """What a formula begins with, also in full width, as East Asian editions read it."""
 
 
-def _unused(header: str, taken: Mapping[str, Any]) -> str:
+def _rename_taken(header: str, taken: Mapping[str, Any]) -> str:
     """The header, or `R.1` where there is an `R`, as pandas names columns that share a name."""
     n, name = 0, header
     while name in taken:
@@ -71,19 +71,19 @@ class MarkdownReporter(Reporter):
     name: ClassVar[str] = "markdown"
 
     def render(self, document: Mapping[str, Any]) -> str:
-        return "\n\n".join(_markdown(table) for table in tables_of(document))
+        return "\n\n".join(_render_markdown(table) for table in tables_of(document))
 
 
-def _markdown(table: Table) -> str:
+def _render_markdown(table: Table) -> str:
     marks = ["---" if column.text else "---:" for column in table.columns]
-    header, *rows = (_markdown_row(each) for each in (table.headers(), *table.texts()))
+    header, *rows = (_render_markdown_row(each) for each in (table.headers(), *table.texts()))
     lines = [header, f"| {' | '.join(marks)} |", *rows]
     notes = [f"- {_escape_markdown(note)}" for note in table.notes]
     title = f"**{_escape_markdown(table.title)}**"
     return "\n".join([title, "", *lines, *(["", *notes] if notes else [])])
 
 
-def _markdown_row(entries: Sequence[str]) -> str:
+def _render_markdown_row(entries: Sequence[str]) -> str:
     return f"| {' | '.join(_escape_markdown(entry) for entry in entries)} |"
 
 
@@ -101,7 +101,7 @@ class LatexReporter(Reporter):
     name: ClassVar[str] = "latex"
 
     def render(self, document: Mapping[str, Any]) -> str:
-        parts = [text for table in tables_of(document) for text in _latex(table)]
+        parts = [text for table in tables_of(document) for text in _render_latex(table)]
         return "\n\n".join([_NEEDS, *parts])
 
 
@@ -115,29 +115,29 @@ _MOST_NOTES: Final = 1500
 _LONGEST_TITLE: Final = 400
 
 
-def _latex(table: Table) -> Iterator[str]:
+def _render_latex(table: Table) -> Iterator[str]:
     """A `table` for each page that it takes, then the notes that do not fit on the last."""
-    pages = list(_pages(table.texts()))
-    notes = [_latex_text(note) for note in table.notes]
+    pages = list(_split_pages(table.texts()))
+    notes = [_break_latex(note) for note in table.notes]
     beneath = notes if sum(map(len, notes)) <= _MOST_NOTES else []
     for number, rows in enumerate(pages, 1):
         part = f" ({number} of {len(pages)})" if len(pages) > 1 else ""
         last = number == len(pages)
-        yield _latex_float(table, _shortened(table.title) + part, rows, beneath if last else [])
+        yield _render_float(table, _shorten_title(table.title) + part, rows, beneath if last else [])
     if len(beneath) < len(notes):
-        lines = "\\par\n".join([f"Notes to: {_latex_text(_shortened(table.title))}", *notes])
+        lines = "\\par\n".join([f"Notes to: {_break_latex(_shorten_title(table.title))}", *notes])
         yield f"{{\\footnotesize\\noindent\\sloppy\n{lines}\\par}}"
 
 
-def _latex_float(table: Table, title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def _render_float(table: Table, title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     columns = "".join("l" if column.text else "r" for column in table.columns)
-    header = " & ".join(_latex_entry(each, 24, "9em") for each in table.headers()) + r" \\"
-    body = [" & ".join(_latex_entry(each, _WIDEST, "16em") for each in row) + r" \\" for row in rows]
+    header = " & ".join(_render_latex_entry(each, 24, "9em") for each in table.headers()) + r" \\"
+    body = [" & ".join(_render_latex_entry(each, _WIDEST, "16em") for each in row) + r" \\" for row in rows]
     tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *body, r"\bottomrule"]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering\sloppy",
-        rf"\caption{{{_latex_text(title)}}}",
+        rf"\caption{{{_break_latex(title)}}}",
         r"\resizebox*{!}{\ifdim\totalheight>.75\textheight .75\textheight\else\totalheight\fi}{%",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         *tabular,
@@ -149,7 +149,7 @@ def _latex_float(table: Table, title: str, rows: Sequence[Sequence[str]], notes:
     return "\n".join(lines)
 
 
-def _pages(rows: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+def _split_pages(rows: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
     """The rows in pieces of a page's length; at least one piece, and at least one row in each where there are rows."""
     page: list[Sequence[str]] = []
     height = 0
@@ -163,20 +163,20 @@ def _pages(rows: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
     yield page
 
 
-def _latex_entry(text: str, widest: int, width: str) -> str:
+def _render_latex_entry(text: str, widest: int, width: str) -> str:
     """An entry; one that is long is set as a paragraph of some width."""
-    set_ = _latex_text(text)
+    set_ = _break_latex(text)
     return set_ if len(text) <= widest else rf"\parbox[t]{{{width}}}{{\raggedright\strut {set_}\strut}}"
 
 
-def _shortened(title: str) -> str:
+def _shorten_title(title: str) -> str:
     """A title that leaves room on the page: a letter that has to be spelled takes as much of it as its name."""
     lengths = accumulate(len(_escape_latex(letter)) for letter in title)
     fits = sum(length <= _LONGEST_TITLE for length in lengths)
     return title if fits == len(title) else f"{title[:fits]}…"
 
 
-def _latex_text(text: str) -> str:
+def _break_latex(text: str) -> str:
     """Escaped, with places where a long word may be broken."""
     return " ".join(
         r"\allowbreak ".join(_escape_latex(piece) for piece in _PIECES.findall(word))
@@ -205,10 +205,10 @@ _GREEK: Final = re.compile(
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX[letter] if letter in _LATEX else _letter(letter) for letter in text)
+    return "".join(_LATEX[letter] if letter in _LATEX else _spell_letter(letter) for letter in text)
 
 
-def _letter(letter: str) -> str:
+def _spell_letter(letter: str) -> str:
     """A letter that pdflatex knows in its own font encoding; any other is named, as `U+6F22`, rather than lost."""
     if letter.isascii():
         return letter

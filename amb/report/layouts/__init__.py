@@ -1,47 +1,59 @@
-"""Layouts: from the cells of a document to tables. A layout chooses and averages; how it looks is the format's."""
+"""Layouts: from results to tables. A layout chooses and averages; how it looks is the format's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from amb.errors import BadParamsError, unknown_name
 from amb.report.layouts import negatives, paper, robustness, summary, suspects
-from amb.report.layouts.cells import group
 from amb.report.tables import Table
+from amb.results.result_set import ResultSet, parse_results
 
-LAYOUTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Table]]]] = {
-    "summary": summary.summary,
-    "cells": summary.flat,
-    "suspects": suspects.suspects,
-    "robustness": robustness.robustness,
-    "negatives": negatives.negatives,
-    "paper-table1": paper.table1,
-    "paper-table2": paper.table2,
-    "paper-table3": paper.table3,
-    "paper-figure2": paper.figure2,
-    "paper-figure3": paper.figure3,
+
+@dataclass(frozen=True)
+class Layout:
+    """What `amb report` calls a choice of tables."""
+
+    shows: str
+    """What there is to see, on one line."""
+    make: Callable[[ResultSet], list[Table]]
+    takes_all: bool = False
+    """Whether its tables hold several suites and owners; otherwise each has tables of its own."""
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "summary": Layout("means over seeds with intervals, grouped by --group-by", summary.summary, takes_all=True),
+    "cells": Layout("one row for each cell, every figure", summary.flat, takes_all=True),
+    "suspects": Layout("AUC, ARUC, TPR at fixed FPR over suspects, with intervals", suspects.suspects),
+    "robustness": Layout("what survives which attacks", robustness.robustness),
+    "negatives": Layout("false claims on innocent models by class, calibrated thresholds", negatives.negatives),
+    "paper-table1": Layout("block ablation", paper.table1),
+    "paper-table2": Layout("detection rates", paper.table2),
+    "paper-table3": Layout("time of embed and extract", paper.table3),
+    "paper-figure2": Layout("activation profile", paper.figure2),
+    "paper-figure3": Layout("R(tau) by tau", paper.figure3),
 }
 """The layouts of `amb report`. That of `amb run` is `amb.report.layouts.run`."""
+DEFAULT: Final = "summary"
+"""The layout where none is asked for."""
 
 
 def with_tables(document: Mapping[str, Any], layout: str, by: Sequence[str] = ()) -> dict[str, Any]:
     """The document with its tables in a layout. Raises UnknownNameError, BadParamsError."""
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS, "`amb report --help` shows all")
-    if by and layout != "summary":
-        raise BadParamsError(f"The layout {layout} has groups of its own. --group-by goes with --layout summary.")
-    if layout in ("summary", "cells"):
-        tables = (
-            summary.summary(document, by or summary.DEFAULT_GROUPS) if layout == "summary" else summary.flat(document)
-        )
-    else:
-        tables = [table for part in _by_owner(document) for table in LAYOUTS[layout](part)]
+    tables = make_tables(parse_results(document), layout, by)
     return {**document, "tables": [table.to_json() for table in tables]}
 
 
-def _by_owner(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The document of each suite and owner: figures of different models are never averaged."""
-    for (suite, owner), cells in group(document["cells"], lambda cell: (cell["suite"], cell["owner"])).items():
-        runs = [run for run in document["runs"] if (run["suite"], run["owner"]) == (suite, owner)]
-        yield {**document, "runs": runs, "cells": cells, "about": f"{suite} ({owner})"}
+def make_tables(results: ResultSet, layout: str, by: Sequence[str] = ()) -> list[Table]:
+    """The tables of results in a layout. Raises UnknownNameError, BadParamsError."""
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS, "`amb report --help` shows all")
+    if by and layout != DEFAULT:
+        raise BadParamsError(f"The layout {layout} has groups of its own. --group-by goes with --layout {DEFAULT}.")
+    if by:
+        return summary.summary(results, by)
+    chosen = LAYOUTS[layout]
+    parts = [results] if chosen.takes_all else results.split_owners()
+    return [table for part in parts for table in chosen.make(part)]

@@ -7,14 +7,14 @@ from typing import Any
 
 from amb.api.types import Fetch, Work
 from amb.execution.cost import MeasuredStep, WorkItem, flops_of, seconds_of
-from amb.report.tables import Column, Entry, Table
+from amb.report.tables import Column, Table, TableEntry
 from amb.runtime.paths import is_offline, may_download
 
 
 def fetch_table(fetches: Sequence[Fetch]) -> Table:
     """What has to be here, and what of it is missing."""
     missing = [fetch for fetch in fetches if not fetch.cached]
-    rows: list[list[Entry]] = [
+    rows: list[list[TableEntry]] = [
         [fetch.what, "here" if fetch.cached else "missing", _to_gib(fetch.size), fetch.source] for fetch in fetches
     ]
     known = sum(fetch.size or 0 for fetch in missing)
@@ -48,8 +48,8 @@ def work_table(items: Sequence[WorkItem], step: MeasuredStep | None) -> Table:
     return Table("Work", columns, rows, _make_notes(step) if step else [])
 
 
-def _make_row(name: str, times: int, work: Work | None, step: MeasuredStep | None) -> list[Entry]:
-    counted: list[Entry] = [work.read, work.trained] if work else [None, None]
+def _make_row(name: str, times: int, work: Work | None, step: MeasuredStep | None) -> list[TableEntry]:
+    counted: list[TableEntry] = [work.read, work.trained] if work else [None, None]
     if step:
         counted += [flops_of(work, step) / 1e12, seconds_of(work, step) / 60] if work else [None, None]
     return [name, times, *counted]

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from amb.errors import AmbError, BadParamsError, near_names
-from amb.evaluation.statistics import auc, clopper_pearson_lower, clopper_pearson_upper, supported_fpr
-from amb.plugin.registry import Registry
-from amb.report.layouts.cells import Cell, group, judged, rate_entry, reasons, usable
-from amb.report.tables import Column, Entry, Table, estimate
+from amb.errors import AmbError
+from amb.evaluation.statistics import Estimate, supported_fpr
+from amb.report.entries import list_reasons, rate_entry
+from amb.report.tables import Column, Table, TableEntry, estimate
+from amb.results.aggregate import (
+    average_shares,
+    by_method,
+    by_origin,
+    by_suspect,
+    count_origins,
+    count_owned,
+    count_seeds,
+    count_suspects,
+    group_by,
+    highest_rate,
+    judged,
+    mean_seconds,
+    negatives,
+    rank_suspects,
+    share_of_suspects_owned,
+    usable,
+)
+from amb.results.collect import merge_documents, select_suite
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.result_set import ResultSet, parse_results
+from amb.results.run_records import RunRecord
+
+if TYPE_CHECKING:
+    from amb.plugin.registry import Registry
 
 LEAST_SUSPECTS: Final = 5
 LEAST_NEGATIVES: Final = 5
@@ -35,67 +60,40 @@ def with_leaderboard(
 
     A run that is in several sources counts once. Raises BadParamsError for a suite that there is none of.
     """
-    document = _merged(documents)
-    suites = group(document["cells"], lambda cell: str(cell["suite"]))
-    if suite is not None and suite not in suites:
-        raise BadParamsError(
-            f"There is no suite '{suite}' in these results.{near_names(suite, suites)} There are: {', '.join(suites)}."
-        )
-    kept = [cell for cell in document["cells"] if suite in (None, cell["suite"])]
-    runs = [run for run in document["runs"] if suite in (None, run["suite"])]
-    parts = group(kept, lambda cell: (str(cell["suite"]), str(cell["owner"])))
-    tables = [table for key, cells in parts.items() for table in _tables(f"{key[0]} ({key[1]})", cells, registry)]
-    tables.append(_sources(runs, kept, document["sources"]))
-    return {**document, "runs": runs, "cells": kept, "tables": [table.to_json() for table in tables]}
+    document = merge_documents(documents)
+    if suite is not None:
+        document = select_suite(document, suite)
+    results = parse_results(document)
+    tables = [table for part in results.split_owners() for table in _make_tables(part, registry)]
+    tables.append(_make_source_table(results, document["sources"]))
+    return {**document, "tables": [table.to_json() for table in tables]}
 
 
-def threat_of(cell: Cell, registry: Registry) -> str:
+def find_threat(cell: CellRecord, registry: Registry) -> str:
     """Which of THREATS a positive or forged cell belongs to: the most that any attack of its chain knows."""
-    if cell["kind"] == "forged":
+    if cell.kind == "forged":
         return "forgery"
-    if cell["attack"] == "none":
+    if not cell.is_attacked:
         return "unattacked"
     try:
-        known = max(_KNOWS.index(attack.knows) for attack in registry.attack_chain(cell["attack"]))
+        known = max(_KNOWS.index(attack.knows) for attack in registry.attack_chain(cell.attack))
     except AmbError:
         return "unknown"
     return ("removal", "adaptive", "key leaked")[known]
 
 
-def _merged(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Every run once, and every cell once: of its verdicts the latest run's, a failure only where there is no verdict."""
-    runs: dict[str, Mapping[str, Any]] = {}
-    sources: dict[str, list[str]] = {}
-    for name, document in documents.items():
-        for run in document["runs"]:
-            runs[run["id"]] = run
-            sources.setdefault(run["id"], []).append(name)
-    cells: dict[tuple[Any, ...], Cell] = {}
-    everything = (cell for document in documents.values() for cell in document["cells"])
-    for cell in sorted(everything, key=lambda cell: str(cell["run"])):
-        before = cells.get(_question(cell))
-        if before is None or cell["status"] == "ok" or before["status"] != "ok":
-            cells[_question(cell)] = cell
-    return {"schema": 1, "runs": list(runs.values()), "cells": list(cells.values()), "sources": sources}
-
-
-def _question(cell: Cell) -> tuple[Any, ...]:
-    return tuple(cell[name] for name in ("suite", "owner", "method", "suspect", "attack", "kind", "seed"))
-
-
-def _tables(about: str, cells: Sequence[Cell], registry: Registry) -> list[Table]:
+def _make_tables(results: ResultSet, registry: Registry) -> list[Table]:
     """A table for each threat model of which there are cells, weakest first."""
-    negatives = group([cell for cell in cells if cell["kind"] == "negative"], _method)
-    claims = [cell for cell in cells if cell["kind"] != "negative"]
-    threats = group(claims, lambda cell: threat_of(cell, registry))
+    about = results.about
+    innocents = by_method(negatives(results.cells))
+    claims = [cell for cell in results.cells if cell.kind != "negative"]
+    found = group_by(claims, lambda cell: find_threat(cell, registry))
+    threats = {name: found[name] for name in THREATS if name in found}
     ranked = [
-        _forgery_table(about, threats[threat])
-        if threat == "forgery"
-        else _threat_table(threat, about, threats[threat], negatives)
-        for threat in THREATS
-        if threat in threats
+        _make_forgery_table(about, cells) if name == "forgery" else _make_threat_table(name, about, cells, innocents)
+        for name, cells in threats.items()
     ]
-    return [*ranked, _families(about, {name: threats[name] for name in THREATS if name in threats})]
+    return [*ranked, _make_family_table(about, threats)]
 
 
 # Stolen models
@@ -129,39 +127,45 @@ _NOTES: Final = (
 )
 
 
-def _threat_table(threat: str, about: str, cells: Sequence[Cell], negatives: Mapping[str, Sequence[Cell]]) -> Table:
-    methods = group(cells, _method)
-    rows = _ranked([_row(name, each, judged(negatives.get(name, []))) for name, each in methods.items()], at=5)
-    notes = [*_NOTES, *_unequal(methods), *_unranked(rows), *_few(reasons(cells))]
-    return Table(f"{threat.capitalize()}: {THREATS[threat]}; {about}", _COLUMNS, rows, notes)
+def _make_threat_table(
+    threat: str, about: str, cells: Sequence[CellRecord], innocents: Mapping[str, Sequence[CellRecord]]
+) -> Table:
+    ranked = _rank_rows(
+        [_make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()]
+    )
+    return Table(
+        f"{threat.capitalize()}: {THREATS[threat]}; {about}", _COLUMNS, ranked, _make_notes(_NOTES, cells, ranked)
+    )
 
 
-def _row(method: str, cells: Sequence[Cell], negatives: Sequence[Cell]) -> list[Entry]:
-    """The row of a method, with its rank to come: True where the evidence is enough for one."""
+def _make_notes(first: Sequence[str], cells: Sequence[CellRecord], rows: Sequence[Sequence[TableEntry]]) -> list[str]:
+    return [*first, *_list_spared(by_method(cells)), *_list_unranked(rows), *_cut_reasons(list_reasons(cells))]
+
+
+def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequence[JudgedRecord]) -> _Contender:
     known = judged(cells)
     kept = usable(known)
-    n_kept, n_known, n_all = (len(group(each, _suspect)) for each in (kept, known, cells))
-    positive, innocent = _means(kept, _rate), _means(negatives, _rate)
-    n_sources = len(group(negatives, _source))
-    enough = n_kept >= LEAST_SUSPECTS and len(innocent) >= LEAST_NEGATIVES and n_sources >= LEAST_SOURCES
-    return [
-        enough,
-        method,
+    n_kept, n_known, n_all = map(count_suspects, (kept, known, cells))
+    n_innocents, n_origins = count_suspects(innocents), count_origins(innocents)
+    area = rank_suspects(kept, innocents)
+    entries: list[TableEntry] = [
         n_kept,
         n_known - n_kept,
         n_all - n_known,
-        estimate(auc(positive, innocent)) if positive and innocent else None,
-        _share(_means(kept, _owned)),
+        estimate(area),
+        estimate(share_of_suspects_owned(kept)),
         rate_entry(kept),
-        max((cell["detection_rate"] for cell in negatives), default=None),
-        _share(_means(negatives, _owned)),
-        len(innocent),
-        n_sources,
-        supported_fpr(len(innocent)) if innocent else None,
-        len({cell["seed"] for cell in known}),
-        _seconds(known, "embed"),
-        _seconds(known, "extract"),
+        highest_rate(innocents),
+        estimate(share_of_suspects_owned(innocents)),
+        n_innocents,
+        n_origins,
+        supported_fpr(n_innocents) if n_innocents else None,
+        count_seeds(known),
+        mean_seconds(known, "embed"),
+        mean_seconds(known, "extract"),
     ]
+    enough = n_kept >= LEAST_SUSPECTS and n_innocents >= LEAST_NEGATIVES and n_origins >= LEAST_SOURCES
+    return _Contender(method, enough, area, entries)
 
 
 _FAMILY_COLUMNS: Final = [
@@ -176,21 +180,21 @@ _FAMILY_COLUMNS: Final = [
 ]
 
 
-def _families(about: str, threats: Mapping[str, Sequence[Cell]]) -> Table:
+def _make_family_table(about: str, threats: Mapping[str, Sequence[CellRecord]]) -> Table:
     """What the ranks are made of: every family of attacks, not ranked."""
-    rows: list[list[Entry]] = []
+    rows: list[list[TableEntry]] = []
     for threat, cells in threats.items():
-        for (family, method), members in sorted(group(cells, lambda cell: (_family(cell), _method(cell))).items()):
-            rows.append([threat, family, method, *_family_row(members)])
+        families = group_by(cells, lambda cell: (cell.family or "none", cell.method))
+        rows += [[threat, *key, *_make_family_figures(members)] for key, members in sorted(families.items())]
     notes = ["owned, of usable: on forged keys that is a false claim. Intervals as above, over suspects."]
     return Table(f"By family of attacks; {about}", _FAMILY_COLUMNS, rows, notes)
 
 
-def _family_row(cells: Sequence[Cell]) -> list[Entry]:
+def _make_family_figures(cells: Sequence[CellRecord]) -> list[TableEntry]:
     known = judged(cells)
     kept = usable(known)
-    n_kept, n_known, n_all = (len(group(each, _suspect)) for each in (kept, known, cells))
-    return [n_all, n_known - n_kept, n_all - n_known, _share(_means(kept, _owned)), rate_entry(kept)]
+    n_kept, n_known, n_all = map(count_suspects, (kept, known, cells))
+    return [n_all, n_known - n_kept, n_all - n_known, estimate(share_of_suspects_owned(kept)), rate_entry(kept)]
 
 
 # Forged keys
@@ -215,54 +219,64 @@ _FORGERY_NOTES: Final = (
 )
 
 
-def _forgery_table(about: str, cells: Sequence[Cell]) -> Table:
-    methods = group(cells, _method)
-    rows = _ranked([_forgery_row(*each) for each in methods.items()], at=4, lowest_first=True)
-    notes = [*_FORGERY_NOTES, *_unequal(methods), *_unranked(rows), *_few(reasons(cells))]
+def _make_forgery_table(about: str, cells: Sequence[CellRecord]) -> Table:
+    rows = _rank_rows([_make_forgery_contender(*each) for each in by_method(cells).items()], lowest_first=True)
+    notes = _make_notes(_FORGERY_NOTES, cells, rows)
     return Table(f"Forgery: {THREATS['forgery']}; {about}", _FORGERY_COLUMNS, rows, notes)
 
 
-def _forgery_row(method: str, cells: Sequence[Cell]) -> list[Entry]:
+def _make_forgery_contender(method: str, cells: Sequence[CellRecord]) -> _Contender:
     known = judged(cells)
-    by_source = group(known, _source)
-    claimed = [sum(map(_owned, each)) / len(each) for each in by_source.values()]
-    return [
-        len(by_source) >= LEAST_SOURCES,
-        method,
+    origins = by_origin(known)
+    claims = average_shares([count_owned(each) / len(each) for each in origins.values()])
+    entries: list[TableEntry] = [
         len(known),
         len(cells) - len(known),
-        _share(claimed),
+        estimate(claims),
         rate_entry(known),
-        max((cell["detection_rate"] for cell in known), default=None),
-        len({cell["digests"].get("model") for cell in known}),
-        len(by_source),
-        len({cell["seed"] for cell in known}),
+        highest_rate(known),
+        len({cell.digests.get("model") for cell in known}),
+        len(origins),
+        count_seeds(known),
     ]
+    return _Contender(method, len(origins) >= LEAST_SOURCES, claims, entries)
 
 
 # Ranks
 
 
-def _ranked(rows: Sequence[list[Entry]], at: int, *, lowest_first: bool = False) -> list[list[Entry]]:
-    """The rows in order, those with enough evidence ranked by the estimate in column `at`."""
-    sign = -1 if lowest_first else 1
-    good = {id(row): _ends(row[at], sign) for row in rows if row[0]}
-    good = good if len(good) > 1 else {}  # the first of one is no rank
-    ranks = {key: 1 + sum(worst > best for worst, _ in good.values()) for key, (_, best) in good.items()}
-    worst_of = {id(row): _ends(row[at], sign)[0] for row in rows}
-    ordered = sorted(rows, key=lambda row: (ranks.get(id(row), len(rows) + 1), -worst_of[id(row)], str(row[1])))
-    return [[ranks.get(id(row)), *row[1:]] for row in ordered]
+@dataclass(frozen=True)
+class _Contender:
+    """A method that may be ranked."""
+
+    method: str
+    enough: bool
+    """Whether there is evidence enough for a rank."""
+    figure: Estimate | None
+    """What it is ranked by."""
+    entries: Sequence[TableEntry]
+    """What stands behind its rank and its name."""
+
+    def find_ends(self, sign: int) -> tuple[float, float]:
+        """The worst and the best that the figure allows, larger being better."""
+        if self.figure is None:
+            return float("-inf"), float("inf")
+        low, high = sorted((sign * self.figure.low, sign * self.figure.high))
+        return low, high
 
 
-def _ends(entry: Entry, sign: int) -> tuple[float, float]:
-    """The worst and the best that an estimate allows, larger being better."""
-    if not isinstance(entry, Mapping) or entry["low"] is None or entry["high"] is None:
-        return float("-inf"), float("inf")
-    low, high = sorted((sign * entry["low"], sign * entry["high"]))
-    return low, high
+def _rank_rows(contenders: Sequence[_Contender], *, lowest_first: bool = False) -> list[list[TableEntry]]:
+    """A row for each method in order: those with enough evidence ranked, then the others."""
+    ends = {each.method: each.find_ends(-1 if lowest_first else 1) for each in contenders}
+    good = [each.method for each in contenders if each.enough]
+    good = good if len(good) > 1 else []  # the first of one is no rank
+    ranks = {name: 1 + sum(ends[other][0] > ends[name][1] for other in good) for name in good}
+    last = len(contenders) + 1
+    ordered = sorted(contenders, key=lambda each: (ranks.get(each.method, last), -ends[each.method][0], each.method))
+    return [[ranks.get(each.method), each.method, *each.entries] for each in ordered]
 
 
-def _unranked(rows: Sequence[Sequence[Entry]]) -> list[str]:
+def _list_unranked(rows: Sequence[Sequence[TableEntry]]) -> list[str]:
     """Which methods have no rank, and where that says all there is to say."""
     names = [str(row[1]) for row in rows if row[0] is None]
     if names and len(names) == len(rows):
@@ -272,9 +286,9 @@ def _unranked(rows: Sequence[Sequence[Entry]]) -> list[str]:
     return [*lines, "All ranked methods share one rank: their intervals overlap."] if shared else lines
 
 
-def _unequal(methods: Mapping[str, Sequence[Cell]]) -> list[str]:
+def _list_spared(methods: Mapping[str, Sequence[CellRecord]]) -> list[str]:
     """A method that was spared some suspects is not compared on equal terms."""
-    judged_on = {name: set(group(judged(cells), _suspect)) for name, cells in methods.items()}
+    judged_on = {name: set(by_suspect(judged(cells))) for name, cells in methods.items()}
     every = set().union(*judged_on.values())
     return [
         f"{name} has no verdict on {len(every - own)} of {len(every)} suspects that others were judged on."
@@ -286,93 +300,46 @@ def _unequal(methods: Mapping[str, Sequence[Cell]]) -> list[str]:
 # What the tables rest on
 
 
-def _sources(runs: Sequence[Mapping[str, Any]], cells: Sequence[Cell], sources: Mapping[str, Sequence[str]]) -> Table:
-    columns = [
-        "run",
-        "from",
-        "suite",
-        "owner",
-        "sweep",
-        "seed",
-        "cells",
-        "trials",
-        "started",
-        "amb",
-        "torch",
-        "machine",
-    ]
-    numbers = ("seed", "cells", "trials")
-    by_run = group(cells, lambda cell: str(cell["run"]))
-    rows: list[list[Entry]] = [_source_row(run, by_run.get(run["id"], []), sources[run["id"]]) for run in runs]
+_SOURCE_COLUMNS: Final = (
+    Column("run", text=True),
+    Column("from", text=True),
+    Column("suite", text=True),
+    Column("owner", text=True),
+    Column("sweep", text=True),
+    Column("seed"),
+    Column("cells"),
+    Column("trials"),
+    Column("started", text=True),
+    Column("amb", text=True),
+    Column("torch", text=True),
+    Column("machine", text=True),
+)
+
+
+def _make_source_table(results: ResultSet, sources: Mapping[str, Sequence[str]]) -> Table:
+    cells = group_by(results.cells, lambda cell: cell.run)
+    rows = [_make_source_row(run, cells.get(run.id, []), sources[run.id]) for run in results.runs]
     notes = ["cells: those that count here; where several runs judged a cell, the latest does."]
-    return Table("Runs behind it", [Column(name, text=name not in numbers) for name in columns], rows, notes)
+    return Table("Runs behind it", _SOURCE_COLUMNS, rows, notes)
 
 
-def _source_row(run: Mapping[str, Any], cells: Sequence[Cell], sources: Sequence[str]) -> list[Entry]:
-    machine, versions = run.get("machine", {}), run.get("versions", {})
+def _make_source_row(run: RunRecord, cells: Sequence[CellRecord], sources: Sequence[str]) -> list[TableEntry]:
     return [
-        run["id"],
+        run.id,
         ", ".join(sources),
-        run["suite"],
-        run["owner"],
-        run.get("sweep"),
-        run.get("seed"),
+        run.suite,
+        run.owner,
+        run.sweep,
+        run.seed,
         len(cells),
-        max((cell["n_trials"] for cell in judged(cells)), default=None),
-        run.get("started"),
-        versions.get("amb"),
-        versions.get("torch"),
-        f"{machine.get('architecture')}, {machine.get('cpus')} CPUs, {run.get('device')}",
+        max((cell.verdict.n_trials for cell in judged(cells)), default=None),
+        run.started,
+        run.versions.get("amb"),
+        run.versions.get("torch"),
+        f"{run.machine.architecture}, {run.machine.cpus} CPUs, {run.device}",
     ]
 
 
-# Figures
-
-
-def _means(cells: Iterable[Cell], of: Callable[[Cell], float]) -> list[float]:
-    """A figure of each suspect, its mean over seeds."""
-    return [sum(map(of, each)) / len(each) for each in group(cells, _suspect).values()]
-
-
-def _share(values: Sequence[float]) -> Entry:
-    """Mean of shares with Clopper-Pearson's interval at as many draws as there are values; None where there are none."""
-    if not values:
-        return None
-    n = len(values)
-    mean = sum(values) / n
-    low, high = clopper_pearson_lower(mean * n, n, 0.025), clopper_pearson_upper(mean * n, n, 0.025)
-    return {"value": mean, "low": float(low), "high": float(high)}
-
-
-def _seconds(cells: Sequence[Cell], step: str) -> Entry:
-    return sum(cell["seconds"][step] for cell in cells) / len(cells) if cells else None
-
-
-def _few(lines: Sequence[str]) -> list[str]:
+def _cut_reasons(lines: Sequence[str]) -> list[str]:
     more = len(lines) - _MOST_REASONS
     return [*lines[:_MOST_REASONS], *([f"And {more} more without a verdict."] if more > 0 else [])]
-
-
-def _method(cell: Cell) -> str:
-    return str(cell["method"])
-
-
-def _suspect(cell: Cell) -> str:
-    return str(cell["suspect"])
-
-
-def _family(cell: Cell) -> str:
-    """The classes of attack in the chain, or which forgery; `none` for the control."""
-    return str(cell["suspect"]).partition(" on ")[0] if cell["kind"] == "forged" else str(cell.get("group") or "none")
-
-
-def _source(cell: Cell) -> str:
-    return str(cell.get("source") or cell["suspect"])
-
-
-def _rate(cell: Cell) -> float:
-    return float(cell["detection_rate"])
-
-
-def _owned(cell: Cell) -> float:
-    return float(bool(cell["owned"]))

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from amb.evaluation.calibration import held_out, rate_threshold, tau_for_negatives
 from amb.evaluation.statistics import rate_over_seeds, supported_fpr
-from amb.report.layouts.cells import Cell, group, judged, reasons, usable
-from amb.report.tables import Column, Entry, Table, estimate
+from amb.report.entries import list_reasons
+from amb.report.tables import Column, Table, TableEntry, estimate
+from amb.results import aggregate
+from amb.results.aggregate import (
+    average_curve,
+    by_method,
+    by_origin,
+    count_origins,
+    count_suspects,
+    forged,
+    group_by,
+    highest_rate,
+    independent,
+    judged,
+    positives,
+    usable,
+)
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 FPRS: Final = (0.01, 0.05, 0.1)
 EPSILON: Final = 1e-3
 """Share of trials on innocent models that the calibrated tau lets pass."""
 
 
-def negatives(document: Mapping[str, Any]) -> list[Table]:
+def negatives(results: ResultSet) -> list[Table]:
     """False claims on each class of negatives; calibrated thresholds; calibrated tau."""
-    innocent = [cell for cell in document["cells"] if cell["kind"] in ("negative", "forged")]
-    known = judged(innocent)
-    about = document["about"]
+    innocents = [cell for cell in results.cells if cell.kind in ("negative", "forged")]
+    known, about = judged(results.cells), results.about
+    classes = _make_class_rows([*aggregate.negatives(known), *forged(known)])
     return [
-        Table(f"Innocent models by class, {about}", _CLASSES, _by_class(known), [*_CLASS_NOTES, *reasons(innocent)]),
+        Table(f"Innocent models by class, {about}", _CLASSES, classes, [*_CLASS_NOTES, *list_reasons(innocents)]),
         Table(
-            f"Thresholds on R calibrated on negatives, {about}", _THRESHOLDS, _thresholds(document), _THRESHOLD_NOTES
+            f"Thresholds on R calibrated on negatives, {about}",
+            _THRESHOLDS,
+            _make_threshold_rows(known),
+            _THRESHOLD_NOTES,
         ),
-        Table(f"τ calibrated on negatives, {about}", _TAU, _taus(known), _TAU_NOTES),
+        Table(f"τ calibrated on negatives, {about}", _TAU, _make_tau_rows(known), _TAU_NOTES),
     ]
 
 
@@ -45,32 +65,30 @@ _CLASS_NOTES: Final = (
 )
 
 
-def _by_class(cells: Sequence[Cell]) -> list[list[Entry]]:
-    classes = group(cells, lambda cell: (str(cell["method"]), _class(cell)))
-    return [[*key, *_class_figures(members)] for key, members in sorted(classes.items())]
+def _make_class_rows(cells: Sequence[JudgedRecord]) -> list[list[TableEntry]]:
+    classes = group_by(cells, lambda cell: (cell.method, _name_class(cell)))
+    return [[*key, *_make_class_figures(members)] for key, members in sorted(classes.items())]
 
 
-def _class(cell: Cell) -> str:
-    if cell["kind"] == "forged":
-        return f"forged: {str(cell['suspect']).partition(' on ')[0]}"
-    return str(cell.get("group") or ("sibling" if cell["sibling"] else "independent"))
+def _name_class(cell: JudgedRecord) -> str:
+    if cell.kind == "forged":
+        return f"forged: {cell.attack}"
+    return cell.group or ("sibling" if cell.sibling else "independent")
 
 
-def _class_figures(cells: Sequence[Cell]) -> list[Entry]:
-    models = len({cell["suspect"] for cell in cells})
-    highest = max(cell["detection_rate"] for cell in cells)
-    claims = _over_sources(cells, lambda cell: float(cell["owned"]), 1)
-    return [models, len(group(cells, _source)), _rate(cells), highest, claims]
+def _make_class_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
+    claims = _average_over_origins(cells, lambda cell: float(cell.owned), 1)
+    return [count_suspects(cells), count_origins(cells), _average_rate(cells), highest_rate(cells), claims]
 
 
-def _rate(cells: Sequence[Cell]) -> Entry:
+def _average_rate(cells: Sequence[JudgedRecord]) -> TableEntry:
     """R over trials, each source as one model."""
-    return _over_sources(cells, lambda cell: float(cell["detection_rate"]), int(cells[0]["n_trials"]))
+    return _average_over_origins(cells, lambda cell: cell.rate, cells[0].verdict.n_trials)
 
 
-def _over_sources(cells: Sequence[Cell], share: Callable[[Cell], float], n: int) -> Entry:
+def _average_over_origins(cells: Sequence[JudgedRecord], share: Callable[[JudgedRecord], float], n: int) -> TableEntry:
     """Mean over sources of their mean share; the interval takes a source as a cluster of n draws."""
-    means = [sum(map(share, each)) / len(each) for each in group(cells, _source).values()]
+    means = [sum(map(share, each)) / len(each) for each in by_origin(cells).values()]
     return estimate(rate_over_seeds([mean * n for mean in means], [n] * len(means)))
 
 
@@ -96,45 +114,48 @@ _THRESHOLD_NOTES: Final = (
 )
 
 
-def _thresholds(document: Mapping[str, Any]) -> list[list[Entry]]:
-    rows: list[list[Entry]] = []
-    for method, cells in group(judged(document["cells"]), lambda cell: str(cell["method"])).items():
-        innocent = [cell for cell in cells if cell["kind"] == "negative"]
-        independent = [cell for cell in innocent if not cell["sibling"]]
-        positive = usable([cell for cell in cells if cell["kind"] == "positive"])
-        for name, chosen in (("independent", independent), ("all", innocent)):
-            if chosen and (name == "independent" or len(innocent) > len(independent)):
-                rows += [[method, name, *_threshold(chosen, positive, fpr)] for fpr in FPRS]
+def _make_threshold_rows(cells: Sequence[JudgedRecord]) -> list[list[TableEntry]]:
+    rows: list[list[TableEntry]] = []
+    for method, members in by_method(cells).items():
+        innocents, alone = aggregate.negatives(members), independent(members)
+        marked = usable(positives(members))
+        for name, chosen in (("independent", alone), ("all", innocents)):
+            if chosen and (name == "independent" or len(innocents) > len(alone)):
+                rows += [[method, name, *_make_threshold_figures(chosen, marked, fpr)] for fpr in FPRS]
     return rows
 
 
-def _threshold(innocent: Sequence[Cell], positive: Sequence[Cell], fpr: float) -> list[Entry]:
+def _make_threshold_figures(
+    innocents: Sequence[JudgedRecord], marked: Sequence[JudgedRecord], fpr: float
+) -> list[TableEntry]:
     """Thresholds are of one key, so of one seed; their errors are pooled by source."""
-    seeds = group(innocent, lambda cell: int(cell["seed"]))
-    at = {seed: rate_threshold([cell["detection_rate"] for cell in each], fpr) for seed, each in seeds.items()}
+    seeds = group_by(innocents, lambda cell: cell.seed)
+    at = {seed: rate_threshold([cell.rate for cell in each], fpr) for seed, each in seeds.items()}
     lowest = max(supported_fpr(len(each)) for each in seeds.values())
-    sizes: list[Entry] = [min(map(len, seeds.values())), len({_source(cell) for cell in innocent}), fpr]
+    sizes: list[TableEntry] = [min(map(len, seeds.values())), count_origins(innocents), fpr]
     known = [threshold for threshold in at.values() if threshold is not None]
     if len(known) < len(at):
         return [*sizes, None, None, None, lowest]
-    return [*sizes, max(known), _held_out(seeds.values(), fpr), _tpr(positive, at), lowest]
+    return [*sizes, max(known), _hold_out(seeds.values(), fpr), _find_tpr(marked, at), lowest]
 
 
-def _held_out(seeds: Any, fpr: float) -> Entry:
+def _hold_out(seeds: Iterable[Sequence[JudgedRecord]], fpr: float) -> TableEntry:
+    """False claims on each source by the threshold of all others, pooled over seeds."""
     n_false: dict[str, int] = {}
     n: dict[str, int] = {}
     for cells in seeds:
-        by_source = {name: [cell["detection_rate"] for cell in each] for name, each in group(cells, _source).items()}
-        for source, judged_by_others in held_out(by_source, fpr).items():
+        rates = {name: [cell.rate for cell in each] for name, each in by_origin(cells).items()}
+        for source, judged_by_others in held_out(rates, fpr).items():
             n_false[source] = n_false.get(source, 0) + judged_by_others.n_false
             n[source] = n.get(source, 0) + judged_by_others.n
     shares = [n_false[source] / n[source] for source in n]
     return estimate(rate_over_seeds(shares, [1] * len(shares))) if n else None
 
 
-def _tpr(positive: Sequence[Cell], at: Mapping[int, float | None]) -> Entry:
-    judged_by = [(cell, at.get(int(cell["seed"]))) for cell in positive]
-    hits = [cell["detection_rate"] > threshold for cell, threshold in judged_by if threshold is not None]
+def _find_tpr(marked: Sequence[JudgedRecord], at: Mapping[int, float | None]) -> TableEntry:
+    """Share of positive suspects above the threshold of their seed."""
+    judged_by = [(cell, at.get(cell.seed)) for cell in marked]
+    hits = [cell.rate > threshold for cell, threshold in judged_by if threshold is not None]
     return estimate(rate_over_seeds([sum(hits)], [len(hits)])) if hits else None
 
 
@@ -154,24 +175,13 @@ _TAU_NOTES: Final = (
 )
 
 
-def _taus(cells: Sequence[Cell]) -> list[list[Entry]]:
-    rows: list[list[Entry]] = []
-    for method, members in group(cells, lambda cell: str(cell["method"])).items():
-        innocent = [cell for cell in members if cell["kind"] == "negative"]
-        for name, chosen in (("independent", [c for c in innocent if not c["sibling"]]), ("all", innocent)):
+def _make_tau_rows(cells: Sequence[JudgedRecord]) -> list[list[TableEntry]]:
+    rows: list[list[TableEntry]] = []
+    for method, members in by_method(cells).items():
+        for name, chosen in (("independent", independent(members)), ("all", aggregate.negatives(members))):
             if chosen:
-                least = tau_for_negatives(_curves(chosen), int(chosen[0]["n_trials"]), EPSILON)
-                rows.append([method, name, chosen[0]["tau"], _rate(chosen), least])
+                curves = [average_curve(each) for each in by_origin(chosen).values()]
+                used = chosen[0].verdict
+                least = tau_for_negatives(curves, used.n_trials, EPSILON)
+                rows.append([method, name, used.tau, _average_rate(chosen), least])
     return rows
-
-
-def _curves(cells: Sequence[Cell]) -> list[list[float]]:
-    """R(0), R(1), ... of each source, mean over its models."""
-    return [
-        [sum(rates) / len(rates) for rates in zip(*(cell["curve"] for cell in each), strict=True)]
-        for each in group(cells, _source).values()
-    ]
-
-
-def _source(cell: Cell) -> str:
-    return str(cell.get("source") or cell["suspect"])

@@ -5,26 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amb.report.layouts.cells import Cell, interval_entry, kind_of, reasons, some, usable, utility_text
-from amb.report.tables import Column, Entry, Table
+from amb.report.entries import interval_entry, list_reasons, list_some, utility_text
+from amb.report.tables import Column, Table, TableEntry
+from amb.results.aggregate import count_owned, forged, judged, negatives, positives, usable
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.result_set import ResultSet, parse_results
+from amb.results.run_records import EmbeddingRecord, RunRecord
 
 
 def with_run_tables(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document of a run with a table for each method."""
-    run, cells = document["run"], document["cells"]
-    tables = [_table(method, [cell for cell in cells if cell["method"] == method], run) for method in run["methods"]]
-    return {**document, "tables": [table.to_json() for table in tables]}
+    return {**document, "tables": [table.to_json() for table in make_run_tables(parse_results(document))]}
 
 
-def _table(method: str, rows: Sequence[Cell], run: Mapping[str, Any]) -> Table:
-    tau = next((cell["tau"] for cell in rows if cell["tau"] is not None), None)
-    embedding = next((each for each in run["embeddings"] if each["method"] == method), None)
+def make_run_tables(results: ResultSet) -> list[Table]:
+    """A table for each run and method."""
+    return [
+        _make_table(method, [cell for cell in results.cells if (cell.run, cell.method) == (run.id, method)], run)
+        for run in results.runs
+        for method in run.methods
+    ]
+
+
+def _make_table(method: str, cells: Sequence[CellRecord], run: RunRecord) -> Table:
+    known = judged(cells)
+    embedding = next((each for each in run.embeddings if each.method == method), None)
     return Table(
-        title=f"{method} · {run['owner']} · seed {run['seed']}",
+        title=f"{method} · {run.owner} · seed {run.seed}",
         columns=[
             Column("suspect", text=True),
             Column("kind", text=True),
-            Column("R(τ)" if tau is None else f"R(τ={tau})"),
+            Column(f"R(τ={known[0].verdict.tau})" if known else "R(τ)"),
             Column("BER"),
             Column("p perm."),
             Column("p calib."),
@@ -32,97 +43,91 @@ def _table(method: str, rows: Sequence[Cell], run: Mapping[str, Any]) -> Table:
             Column("utility"),
             Column("seconds", digits=1),
         ],
-        rows=[_row(cell) for cell in rows],
-        notes=[*_notes(rows), *_findings(rows), *_embedding_lines(embedding)],
+        rows=[_make_row(cell) for cell in cells],
+        notes=[
+            *list_reasons(cells),
+            *_explain_verdicts(positives(known)),
+            *_list_findings(known),
+            *(_describe_embedding(embedding) if embedding else ()),
+        ],
     )
 
 
-def _row(cell: Cell) -> list[Entry]:
-    if cell["status"] != "ok":
-        return [cell["suspect"], kind_of(cell), None, None, None, None, cell["status"], None, None]
+def _make_row(cell: CellRecord) -> list[TableEntry]:
+    if not isinstance(cell, JudgedRecord):
+        return [cell.suspect, cell.shown_kind, None, None, None, None, cell.status, None, None]
     return [
-        cell["suspect"],
-        kind_of(cell),
+        cell.suspect,
+        cell.shown_kind,
         interval_entry(cell),
-        cell["bit_error_rate"],
-        cell["p_values"]["permutation"],
-        cell["p_values"]["calibrated"],
-        _verdict(cell),
-        utility_text(cell["utility"]),
-        "cached" if cell["cached"] else cell["seconds"]["attack"] + cell["seconds"]["extract"],
+        cell.verdict.bit_error_rate,
+        cell.verdict.p_values["permutation"],
+        cell.verdict.p_values["calibrated"],
+        _describe_verdict(cell),
+        utility_text(cell.utility),
+        "cached" if cell.cached else (cell.seconds["attack"] or 0.0) + (cell.seconds["extract"] or 0.0),
     ]
 
 
-def _verdict(cell: Cell) -> str:
-    if cell["kind"] == "positive":
-        return "destroyed" if cell.get("destroyed") else "owned" if cell["owned"] else "missed"
-    return "FALSE CLAIM" if cell["owned"] else "not owned"
+def _describe_verdict(cell: JudgedRecord) -> str:
+    if cell.kind == "positive":
+        return "destroyed" if cell.destroyed else "owned" if cell.owned else "missed"
+    return "FALSE CLAIM" if cell.owned else "not owned"
 
 
-def _notes(rows: Sequence[Cell]) -> list[str]:
-    """What the verdicts rest on, and why a row is missing."""
-    lines = reasons(rows)
-    judged = [cell for cell in rows if cell["status"] == "ok" and cell["kind"] == "positive"]
-    if judged:
-        last = judged[-1]
-        lines.append(
-            f"Rests on {last['n_trials']} trials and {last['n_negatives']} negatives, which can support no false "
-            f"positive rate below {last['fpr_supported']:.3f}; owned: R > {last['bound']:.3f} "
-            f"(eq. 13 at alpha = {last['alpha']:g}, over all negatives). "
-            f"On fair symbols one trial passes tau = {last['tau']} with probability {last['trial_fpr']:.1e}."
-        )
-    return lines
-
-
-def _findings(rows: Sequence[Cell]) -> list[str]:
-    """The margin over the closest negative: what the choice of negatives decides."""
-    negatives = [cell for cell in rows if cell["status"] == "ok" and cell["kind"] == "negative"]
-    positives = [cell for cell in rows if cell["status"] == "ok" and cell["kind"] == "positive"]
-    if not negatives or not positives:
+def _explain_verdicts(marked: Sequence[JudgedRecord]) -> list[str]:
+    """What the verdicts rest on."""
+    if not marked:
         return []
-    closest = max(negatives, key=lambda cell: cell["detection_rate"])
-    weakest = min(positives, key=lambda cell: cell["detection_rate"])
+    last = marked[-1].verdict
     line = (
-        f"Closest negative: {closest['suspect']} with R = {closest['detection_rate']:.3f}; "
-        f"margin of the weakest positive ({weakest['suspect']}): {weakest['margin']:+.3f}."
+        f"Rests on {last.n_trials} trials and {last.n_negatives} negatives, which can support no false "
+        f"positive rate below {last.fpr_supported:.3f}; owned: R > {last.bound:.3f} "
+        f"(eq. 13 at alpha = {last.alpha:g}, over all negatives). "
+        f"On fair symbols one trial passes tau = {last.tau} with probability {last.trial_fpr:.1e}."
     )
-    claimed = [cell["suspect"] for cell in negatives if cell["owned"]]
-    forged = [cell["suspect"] for cell in rows if cell["kind"] == "forged" and cell["owned"]]
+    return [line]
+
+
+def _list_findings(cells: Sequence[JudgedRecord]) -> list[str]:
+    """The margin over the closest negative, which the choice of negatives decides; false claims; what attacks report."""
+    innocents, marked = negatives(cells), positives(cells)
+    if not innocents or not marked:
+        return []
+    closest = max(innocents, key=lambda cell: cell.rate)
+    weakest = min(marked, key=lambda cell: cell.rate)
+    claimed = [cell.suspect for cell in innocents if cell.owned]
+    made_up = [cell.suspect for cell in forged(cells) if cell.owned]
+    margin = f"margin of the weakest positive ({weakest.suspect}): {weakest.verdict.margin:+.3f}"
     return [
-        line,
-        *_robust(positives),
-        *([f"False claims: {some(claimed)}."] if claimed else []),
-        *([f"False claims by forged keys: {some(forged)}."] if forged else []),
-        *(f"{cell['suspect']}: {_said(facts)}." for cell in rows for facts in (cell.get("report") or {}).values()),
+        f"Closest negative: {closest.suspect} with R = {closest.rate:.3f}; {margin}.",
+        *_list_destroyed(marked),
+        *([f"False claims: {list_some(claimed)}."] if claimed else []),
+        *([f"False claims by forged keys: {list_some(made_up)}."] if made_up else []),
+        *(f"{cell.suspect}: {_list_facts(facts)}." for cell in cells for facts in cell.report.values()),
     ]
 
 
-def _robust(positives: Sequence[Cell]) -> list[str]:
+def _list_destroyed(marked: Sequence[JudgedRecord]) -> list[str]:
     """Both rates where a suspect was destroyed: over those that are still worth having, and over all."""
-    kept = usable(positives)
-    if len(kept) == len(positives):
+    kept = usable(marked)
+    if len(kept) == len(marked):
         return []
-    owned = [sum(cell["owned"] for cell in each) for each in (kept, positives)]
-    lost = some([cell["suspect"] for cell in positives if cell.get("destroyed")])
-    rates = f"Owned: {owned[0]} of {len(kept)} usable, {owned[1]} of all {len(positives)} positive suspects."
-    return [f"Destroyed, so neither for nor against: {lost}. {rates}"]
+    lost = list_some([cell.suspect for cell in marked if cell.destroyed])
+    rates = f"{count_owned(kept)} of {len(kept)} usable, {count_owned(marked)} of all {len(marked)} positive suspects."
+    return [f"Destroyed, so neither for nor against: {lost}. Owned: {rates}"]
 
 
-def _said(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
-
-
-def _embedding_lines(embedding: Mapping[str, Any] | None) -> list[str]:
+def _describe_embedding(embedding: EmbeddingRecord) -> list[str]:
     """What embedding cost, what it kept, and what the method says of it."""
-    if embedding is None:
-        return []
-    before, after = embedding["utility_before"], embedding["utility_after"]
+    before, after = embedding.utility_before, embedding.utility_after
     kept = ", ".join(f"{name} {before[name]:.3f} → {after[name]:.3f}" for name in before if name in after)
-    alike = ", ".join(f"{name} {value:.3f}" for name, value in embedding["similarity"].items() if value is not None)
-    said = ", ".join(
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in embedding["report"].items()
-        if not isinstance(value, dict)
-    )
-    lines = [f"Embedding: {embedding['seconds']:.1f} s; utility {kept}; clean features {alike}."]
+    alike = ", ".join(f"{name} {value:.3f}" for name, value in embedding.similarity.items() if value is not None)
+    said = _list_facts({name: value for name, value in embedding.report.items() if not isinstance(value, dict)})
+    took = "unknown time" if embedding.seconds is None else f"{embedding.seconds:.1f} s"
+    lines = [f"Embedding: {took}; utility {kept}; clean features {alike}."]
     return [*lines, f"The method says: {said}."] if said else lines
+
+
+def _list_facts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())

@@ -2,46 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Final
 
 from amb.errors import BadParamsError, near_names
 from amb.evaluation.primary_utility import primary_utility
-from amb.report.layouts.cells import Cell, group, judged, kind_of, mean_entry, rate_entry, reasons, usable
-from amb.report.tables import Column, Entry, Table
+from amb.report.entries import count_entry, list_reasons, list_statuses, rate_entry
+from amb.report.tables import Column, Table, TableEntry
+from amb.results.aggregate import (
+    average_over_seeds,
+    count_owned,
+    count_seeds,
+    group_by,
+    judged,
+    mean,
+    mean_seconds,
+    usable,
+)
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.result_set import ResultSet
 
-GROUPS: Final = (
+Read = Callable[[CellRecord], TableEntry]
+"""What a column holds of a cell."""
+
+
+def _read_judged(read: Callable[[JudgedRecord], TableEntry]) -> Read:
+    return lambda cell: read(cell) if isinstance(cell, JudgedRecord) else None
+
+
+def _read_verdict(name: str) -> Read:
+    return _read_judged(attrgetter(f"verdict.{name}"))
+
+
+def _read_p_value(name: str) -> Read:
+    return _read_judged(lambda cell: cell.verdict.p_values.get(name))
+
+
+def _read_utility(name: str) -> Read:
+    return lambda cell: cell.utility.get(name)
+
+
+def _read_seconds(name: str) -> Read:
+    return lambda cell: cell.seconds.get(name)
+
+
+def _read_interval(end: int) -> Read:
+    return _read_judged(lambda cell: cell.verdict.interval[end])
+
+
+_GROUPS: Final[Mapping[str, Read]] = {
+    **{name: attrgetter(name) for name in ("suite", "owner", "method", "attack", "suspect")},
+    "kind": attrgetter("shown_kind"),
+    **{name: attrgetter(name) for name in ("group", "source", "seed")},
+    "tau": _read_verdict("tau"),
+    **{name: attrgetter(name) for name in ("sweep", "run")},
+}
+"""Columns that the summary may be grouped by."""
+DEFAULT_GROUPS: Final = ("suite", "owner", "method", "suspect", "kind")
+_VERDICT: Final = ("bit_error_rate", "bound", "alpha", "margin", "n_trials", "n_negatives")
+_ASKED: Final = (
     "suite",
     "owner",
     "method",
     "attack",
     "suspect",
     "kind",
+    "sibling",
     "group",
     "source",
     "seed",
-    "tau",
-    "sweep",
-    "run",
+    "status",
 )
-DEFAULT_GROUPS: Final = ("suite", "owner", "method", "suspect", "kind")
-_FLAT: Final = (
-    "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "group", "source", "seed", "status", "owned", "detection_rate",
-    "interval_low", "interval_high", "tau", "bit_error_rate", "bound", "alpha", "margin", "n_trials", "n_negatives",
-    "p_binomial", "p_permutation", "p_calibrated", "utility_knn", "utility_probe", "utility_miou",
-    "utility_head_accuracy", "utility_head_miou", "utility_drop", "destroyed", "seconds_embed", "seconds_attack", "seconds_extract",
-    "peak_memory_mib", "cached", "reason", "sweep", "run",
-)  # fmt: skip
+_FLAT: Final[Mapping[str, Read]] = {
+    **{name: attrgetter(name) for name in _ASKED},
+    "owned": _read_verdict("owned"),
+    "detection_rate": _read_verdict("detection_rate"),
+    "interval_low": _read_interval(0),
+    "interval_high": _read_interval(1),
+    "tau": _read_verdict("tau"),
+    **{name: _read_verdict(name) for name in _VERDICT},
+    **{f"p_{name}": _read_p_value(name) for name in ("binomial", "permutation", "calibrated")},
+    **{f"utility_{name}": _read_utility(name) for name in ("knn", "probe", "miou", "head_accuracy", "head_miou")},
+    **{name: attrgetter(name) for name in ("utility_drop", "destroyed")},
+    **{f"seconds_{name}": _read_seconds(name) for name in ("embed", "attack", "extract")},
+    **{name: attrgetter(name) for name in ("peak_memory_mib", "cached", "reason", "sweep", "run")},
+}
+"""Columns of the layout `cells`."""
 
 
-def summary(document: Mapping[str, Any], by: Sequence[str] = DEFAULT_GROUPS) -> list[Table]:
+def summary(results: ResultSet, by: Sequence[str] = DEFAULT_GROUPS) -> list[Table]:
     """One row for each group. Raises BadParamsError for a column that there is none of."""
-    for name in by:
-        if name not in GROUPS:
-            raise BadParamsError(f"There is no column '{name}' to group by.{near_names(name, GROUPS)} {_listing()}")
-    cells = document["cells"]
-    shown = [name for name in by if name not in ("suite", "owner") or len({cell[name] for cell in cells}) > 1]
-    groups = group(cells, lambda cell: tuple(_value(cell, name) for name in shown))
+    _check_groups(by)
+    cells = results.cells
+    shown = [name for name in by if name not in ("suite", "owner") or len({_GROUPS[name](cell) for cell in cells}) > 1]
+    groups = group_by(cells, lambda cell: tuple(_GROUPS[name](cell) for name in shown))
     columns = [
         *(Column(name, text=True) for name in shown),
         Column("seeds"),
@@ -50,72 +105,54 @@ def summary(document: Mapping[str, Any], by: Sequence[str] = DEFAULT_GROUPS) -> 
         Column("destroyed", text=True),
     ]
     columns += [Column("BER"), Column("utility"), Column("attack s", 1), Column("extract s", 2)]
-    rows = [[*key, *_figures(members)] for key, members in groups.items()]
-    where = ", ".join(sorted({f"{cell['suite']} ({cell['owner']})" for cell in cells}))
-    notes = [*_how(cells), *reasons(cells)]
+    rows = [[*key, *_make_figures(members)] for key, members in groups.items()]
+    where = ", ".join(sorted({cell.place for cell in cells}))
+    notes = [*_explain_figures(cells), *list_reasons(cells)]
     return [Table(f"{len(cells)} cells of {where}", columns, rows, notes)]
 
 
-def flat(document: Mapping[str, Any]) -> list[Table]:
+def flat(results: ResultSet) -> list[Table]:
     """One row for each cell, with every figure: for spreadsheets and pandas."""
-    columns = [Column(name, text=name in GROUPS or name in ("status", "reason")) for name in _FLAT]
-    rows = [[_flat_value(cell, name) for name in _FLAT] for cell in document["cells"]]
+    columns = [Column(name, text=name in _GROUPS or name in ("status", "reason")) for name in _FLAT]
+    rows = [[read(cell) for read in _FLAT.values()] for cell in results.cells]
     return [Table("cells", columns, rows)]
 
 
-def _figures(cells: Sequence[Cell]) -> list[Entry]:
+def _check_groups(by: Sequence[str]) -> None:
+    for name in by:
+        if name not in _GROUPS:
+            known = f"There are: {', '.join(_GROUPS)}."
+            raise BadParamsError(f"There is no column '{name}' to group by.{near_names(name, _GROUPS)} {known}")
+
+
+def _make_figures(cells: Sequence[CellRecord]) -> list[TableEntry]:
     known = judged(cells)
-    n_seeds = len({cell["seed"] for cell in known})
     if not known:
-        statuses = " and ".join(sorted({cell["status"] for cell in cells}))
-        return [len({cell["seed"] for cell in cells}), None, statuses, None, None, None, None, None]
+        return [count_seeds(cells), None, list_statuses(cells), None, None, None, None, None]
     return [
-        n_seeds,
+        count_seeds(known),
         rate_entry(known),
-        f"{sum(cell['owned'] for cell in known)} of {len(known)}",
-        f"{n_destroyed} of {len(known)}" if (n_destroyed := len(known) - len(usable(known))) else None,
-        sum(cell["bit_error_rate"] for cell in known) / len(known),
-        _utility(known),
-        sum(cell["seconds"]["attack"] for cell in known) / len(known),
-        sum(cell["seconds"]["extract"] for cell in known) / len(known),
+        count_entry(count_owned(known), known),
+        count_entry(n_destroyed, known) if (n_destroyed := len(known) - len(usable(known))) else None,
+        mean(cell.verdict.bit_error_rate for cell in known),
+        _describe_utility(known),
+        mean_seconds(known, "attack"),
+        mean_seconds(known, "extract"),
     ]
 
 
-def _utility(cells: Sequence[Cell]) -> str | None:
-    found = [figure for cell in cells if (figure := primary_utility(cell["utility"]))]
+def _describe_utility(cells: Sequence[CellRecord]) -> str | None:
+    """The mean utility in one figure, where it is the same figure of all cells."""
+    found = [figure for cell in cells if (figure := primary_utility(cell.utility))]
     names = {name for name, _ in found}
-    mean = mean_entry(value for _, value in found)
-    return f"{names.pop()} {mean['value']:.3f}" if len(names) == 1 and isinstance(mean, Mapping) else None
+    average = average_over_seeds(value for _, value in found)
+    return f"{names.pop()} {average.value:.3f}" if len(names) == 1 and average else None
 
 
-def _how(cells: Sequence[Cell]) -> list[str]:
+def _explain_figures(cells: Sequence[CellRecord]) -> list[str]:
     if not judged(cells):
         return []
     return [
         "R(τ): mean over seeds; interval of Korn and Graubard over trials in seeds, 95 %.",
         "owned: by the paper's rule (eq. 13), in how many cells; on a negative or a sibling that is a false claim.",
     ]
-
-
-def _value(cell: Cell, name: str) -> Entry:
-    value: Entry = kind_of(cell) if name == "kind" else cell.get(name)
-    return value
-
-
-def _flat_value(cell: Cell, name: str) -> Entry:
-    """`interval_low`, `p_binomial` and the like stand inside the cell's own mappings."""
-    if name in ("utility_drop", "destroyed"):
-        known: Entry = cell.get(name)
-        return known
-    if name in ("interval_low", "interval_high"):
-        return cell["interval"][name == "interval_high"] if cell["interval"] else None
-    for prefix, inside in (("p_", "p_values"), ("utility_", "utility"), ("seconds_", "seconds")):
-        if name.startswith(prefix):
-            found: Entry = (cell[inside] or {}).get(name.removeprefix(prefix))
-            return found
-    value: Entry = cell.get(name)
-    return value
-
-
-def _listing() -> str:
-    return f"There are: {', '.join(GROUPS)}."

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from amb.evaluation.statistics import aruc, auc, supported_fpr, tpr_at_fpr
-from amb.report.layouts.cells import Cell, group, judged, reasons, usable
-from amb.report.tables import Column, Entry, Table, estimate
+from amb.report.entries import list_reasons
+from amb.report.tables import Column, Table, TableEntry, estimate
+from amb.results.aggregate import by_method, independent, judged, negatives, positives, siblings, suspect_rates, usable
+from amb.results.result_set import ResultSet
 
 FPRS: Final = (0.01, 0.05, 0.1, 0.2)
 
 
-def suspects(document: Mapping[str, Any]) -> list[Table]:
+def suspects(results: ResultSet) -> list[Table]:
     """One row for each method and set of negatives; a suspect's rate is its mean over seeds."""
-    rows: list[list[Entry]] = []
-    for method, cells in group(usable(judged(document["cells"])), lambda cell: str(cell["method"])).items():
-        for name, negatives in (("independent", _rates(cells, "negative", False)), ("all", _rates(cells, "negative"))):
-            positives = _rates(cells, "positive")
-            if positives and negatives and not (name == "all" and not _rates(cells, "negative", True)):
-                rows.append([method, name, *_figures(positives, negatives)])
-    left_out = [f"Left out: {reason}" for reason in reasons(document["cells"])]
-    return [_supported(rows, f"Telling positive from negative suspects, {document['about']}", left_out)]
+    rows: list[list[TableEntry]] = []
+    for method, cells in by_method(usable(judged(results.cells))).items():
+        marked = list(suspect_rates(positives(cells)).values())
+        for name, innocents in (("independent", independent(cells)), ("all", negatives(cells))):
+            if marked and innocents and (name == "independent" or siblings(cells)):
+                rows.append([method, name, *_make_figures(marked, list(suspect_rates(innocents).values()))])
+    left_out = [f"Left out: {reason}" for reason in list_reasons(results.cells)]
+    return [_make_table(rows, f"Telling positive from negative suspects, {results.about}", left_out)]
 
 
 _NOTES: Final = (
@@ -33,7 +35,7 @@ _NOTES: Final = (
 )
 
 
-def _supported(rows: list[list[Entry]], title: str, notes: list[str]) -> Table:
+def _make_table(rows: list[list[TableEntry]], title: str, notes: list[str]) -> Table:
     """The table without the rates that no row has negatives enough for; a note says how many they need."""
     columns = [Column("method", text=True), Column("negatives", text=True), Column("n pos."), Column("n neg.")]
     columns += [Column("AUC"), Column("ARUC"), Column("lowest FPR"), Column("TPR there")]
@@ -46,16 +48,8 @@ def _supported(rows: list[list[Entry]], title: str, notes: list[str]) -> Table:
     return Table(title, columns, rows, [*_NOTES, *missing, *notes])
 
 
-def _figures(positives: Sequence[float], negatives: Sequence[float]) -> list[Entry]:
-    lowest = supported_fpr(len(negatives))
-    rates = [tpr_at_fpr(positives, negatives, fpr) for fpr in (*FPRS, lowest)]
-    entries: list[Entry] = [estimate(rate) if rate else None for rate in rates]
-    ranked = [estimate(auc(positives, negatives)), estimate(aruc(positives, negatives))]
-    return [len(positives), len(negatives), *ranked, lowest, entries[-1], *entries[:-1]]
-
-
-def _rates(cells: Sequence[Cell], kind: str, sibling: bool | None = None) -> list[float]:
-    """Mean R over seeds of each suspect of a kind."""
-    wanted = [cell for cell in cells if cell["kind"] == kind and sibling in (None, cell["sibling"])]
-    by_suspect = group(wanted, lambda cell: str(cell["suspect"]))
-    return [sum(cell["detection_rate"] for cell in each) / len(each) for each in by_suspect.values()]
+def _make_figures(marked: Sequence[float], innocent: Sequence[float]) -> list[TableEntry]:
+    lowest = supported_fpr(len(innocent))
+    rates = [estimate(tpr_at_fpr(marked, innocent, fpr)) for fpr in (*FPRS, lowest)]
+    ranked = [estimate(auc(marked, innocent)), estimate(aruc(marked, innocent))]
+    return [len(marked), len(innocent), *ranked, lowest, rates[-1], *rates[:-1]]

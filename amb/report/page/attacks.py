@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from amb.api.interfaces import DescribeAttack
+from amb.report.entries import count_entry, rate_entry
 from amb.report.figures.subjects import subjects
-from amb.report.layouts.cells import Cell, group, mean_entry, rate_entry, usable
 from amb.report.page.sections import Fact, Part, Section
-from amb.report.tables import Column, Entry, Table
+from amb.report.tables import Column, Table, TableEntry
+from amb.results.aggregate import count_owned, group_by, mean, mean_seconds, usable
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 MOST: Final = 200
 _COLUMNS: Final = (
@@ -25,24 +28,29 @@ _COLUMNS: Final = (
 )
 
 
-def attacks(document: Mapping[str, Any], describe: DescribeAttack) -> Section:
+Named = tuple[str, JudgedRecord]
+"""A cell and the name of its subject: the method, with the owner where there are several."""
+
+
+def make_attacks(results: ResultSet, describe: DescribeAttack) -> Section:
     """A part for each attack and chain of attacks, whatever their parameters."""
-    named = [(name, cell) for name, cells in subjects(document).items() for cell in cells if cell["attack"] != "none"]
-    chains = group([{**cell, "method": name} for name, cell in named], lambda cell: " + ".join(_names(cell)))
-    parts = [_part(chain, cells, describe) for chain, cells in sorted(chains.items())[:MOST]]
+    named = [(name, cell) for name, cells in subjects(results).items() for cell in cells if cell.is_attacked]
+    chains = group_by(named, lambda each: " + ".join(each[1].attack_names))
+    parts = [_make_part(chain, cells, describe) for chain, cells in sorted(chains.items())[:MOST]]
     left = len(chains) - len(parts)
     texts = (f"{left} more chains of attacks stand in the table of all cells alone.",) if left > 0 else ()
     return Section("attacks", "Attacks", texts, parts=parts)
 
 
-def _part(chain: str, cells: Sequence[Cell], describe: DescribeAttack) -> Part:
-    facts = [fact for name in dict.fromkeys(_names(cells[0])) for fact in _about(name, describe)]
-    rows = group(cells, lambda cell: (str(cell["attack"]), str(cell["method"]), str(cell["kind"])))
-    table = Table(f"Results of {chain}", _COLUMNS, [[*key, *_row(members)] for key, members in rows.items()])
-    return Part(chain, facts, tables=(table,))
+def _make_part(chain: str, named: Sequence[Named], describe: DescribeAttack) -> Part:
+    names = dict.fromkeys(named[0][1].attack_names)
+    facts = [fact for name in names for fact in _describe_attack(name, describe)]
+    rows = group_by(named, lambda each: (each[1].attack, each[0], each[1].kind))
+    entries = [[*key, *_make_figures([cell for _, cell in members])] for key, members in rows.items()]
+    return Part(chain, facts, tables=(Table(f"Results of {chain}", _COLUMNS, entries),))
 
 
-def _about(name: str, describe: DescribeAttack) -> list[Fact]:
+def _describe_attack(name: str, describe: DescribeAttack) -> list[Fact]:
     """What the component says of itself."""
     texts = describe(name)
     if texts is None:
@@ -50,19 +58,12 @@ def _about(name: str, describe: DescribeAttack) -> list[Fact]:
     return [Fact(f"{name}, {what}" if what else name, " ".join(text.split())) for what, text in texts.items() if text]
 
 
-def _row(cells: Sequence[Cell]) -> list[Entry]:
-    kept = usable(cells)
-    lost = mean_entry(cell.get("utility_drop") for cell in cells)
+def _make_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
     return [
         len(cells),
         rate_entry(cells),
-        f"{sum(bool(cell['owned']) for cell in cells)} of {len(cells)}",
-        f"{len(cells) - len(kept)} of {len(cells)}",
-        lost["value"] if isinstance(lost, Mapping) else None,
-        sum(cell["seconds"].get("attack") or 0.0 for cell in cells) / len(cells),
+        count_entry(count_owned(cells), cells),
+        count_entry(len(cells) - len(usable(cells)), cells),
+        mean(cell.utility_drop for cell in cells),
+        mean_seconds(cells, "attack"),
     ]
-
-
-def _names(cell: Cell) -> list[str]:
-    """The names in a chain; the text as it is where it does not parse."""
-    return [part.partition(":")[0] for part in str(cell["attack"]).split("+")]

@@ -11,15 +11,17 @@ from typing import Any, Final
 
 from amb.api.interfaces import DescribeAttack
 from amb.errors import MissingError, printable
-from amb.report.figures import KINDS, draw, svg
+from amb.report.figures import FIGURE_KINDS, draw, svg
 from amb.report.figures.subjects import MOST_SUBJECTS, subjects
-from amb.report.layouts import with_tables
-from amb.report.page import provenance
-from amb.report.page.attacks import attacks
+from amb.report.layouts import make_tables
+from amb.report.page.attacks import make_attacks
+from amb.report.page.provenance import make_cells, make_how, make_memory_table, make_provenance
 from amb.report.page.sections import Picture, Section
-from amb.report.page.summary import summary
+from amb.report.page.summary import make_summary
 from amb.report.tables import Table, tables_of
-from amb.results.collect import as_collected
+from amb.results.aggregate import by_method
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet, parse_results
 
 LARGE: Final = 300
 """Rows from which on a table is kept as data, and shown by the script as one scrolls."""
@@ -40,33 +42,21 @@ _HERE: Final = Path(__file__).parent
 
 def sections_of(document: Mapping[str, Any], describe: DescribeAttack) -> list[Section]:
     """Every section that a run or a collected document has something for, the summary first."""
-    known = as_collected(document)
+    results = parse_results(document)
     found = [
-        summary(known),
+        make_summary(results),
         Section("run", "This run", tables=tables_of(document) if "tables" in document else ()),
-        Section("tables", "Tables", tables=[*_tables(known, "summary"), *_paper(known)]),
-        Section(
-            "curves",
-            "Detection curves",
-            (KINDS["detection-curve"].shows,),
-            pictures=_curves(known),
-            tables=_curve_tables(known),
-        ),
-        _section("robustness", "Robustness and utility", known, "pareto", _tables(known, "robustness")),
-        _section("suspects", "Telling suspects apart", known, "roc", _tables(known, "suspects")),
-        Section("innocents", "Innocent models by class", tables=_tables(known, "negatives")),
-        _profile(known),
-        _section(
-            "time",
-            "Time and memory",
-            known,
-            "timing",
-            [*_tables(known, "paper-table3"), provenance.time_and_memory(known)],
-        ),
-        attacks(known, describe),
-        provenance.cells(known),
-        provenance.how(),
-        provenance.provenance(known),
+        Section("tables", "Tables", tables=[*_list_tables(results, "summary"), *_list_paper_tables(results)]),
+        _make_curves(results),
+        _make_section("robustness", "Robustness and utility", results, "pareto", _list_tables(results, "robustness")),
+        _make_section("suspects", "Telling suspects apart", results, "roc", _list_tables(results, "suspects")),
+        Section("innocents", "Innocent models by class", tables=_list_tables(results, "negatives")),
+        _make_profile(results),
+        _make_section("time", "Time and memory", results, "timing", _list_time_tables(results)),
+        make_attacks(results, describe),
+        make_cells(results),
+        make_how(),
+        make_provenance(results),
     ]
     return [section for section in found if not section.empty]
 
@@ -77,20 +67,22 @@ def page(title: str, sections: Sequence[Section]) -> str:
     from markupsafe import Markup
 
     files = FileSystemLoader(_HERE)
-    made = Environment(loader=files, autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True)
-    made.globals.update(large=LARGE, few=_NOTES, classes_of=_classes, data=_data, broken=_broken, safe=Markup)
+    made = Environment(loader=files, autoescape=True, finalize=_show_value, undefined=StrictUndefined, trim_blocks=True)
+    made.globals.update(
+        large=LARGE, few=_NOTES, classes_of=_list_classes, data=_pack_rows, broken=_break_text, safe=Markup
+    )
     style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
     return made.get_template("page.html").render(
-        title=title, sections=sections, style=style, script=script, digest=_digest(script)
+        title=title, sections=sections, style=style, script=script, digest=_hash_script(script)
     )
 
 
-def _shown(value: Any) -> Any:
+def _show_value(value: Any) -> Any:
     """What a template prints: a stranger's text on one line, our own markup as it is."""
     return printable(value) if type(value) is str else value
 
 
-def _broken(text: str) -> Any:
+def _break_text(text: str) -> Any:
     """An entry; a long one with the places where a line had better end, behind a sign of a spec."""
     from markupsafe import Markup
 
@@ -98,12 +90,12 @@ def _broken(text: str) -> Any:
     return Markup("<wbr>").join(pieces)
 
 
-def _digest(script: str) -> str:
+def _hash_script(script: str) -> str:
     """The one script that the page's policy lets run."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _classes(table: Table, texts: Sequence[Sequence[str]]) -> list[Any]:
+def _list_classes(table: Table, texts: Sequence[Sequence[str]]) -> list[Any]:
     """How the cells of each column are set: an attribute, or nothing for short figures."""
     from markupsafe import Markup
 
@@ -115,7 +107,7 @@ def _classes(table: Table, texts: Sequence[Sequence[str]]) -> list[Any]:
     return [Markup(' class="{}"').format(word) if word else "" for word in words]
 
 
-def _data(table: Table, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _pack_rows(table: Table, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
     """A large table: words once, rows of places in that list for words and of texts for figures."""
     words: dict[str, int] = {}
     rows = [
@@ -128,66 +120,73 @@ def _data(table: Table, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
     return {"words": list(words), "rows": rows}
 
 
-def _tables(document: Mapping[str, Any], layout: str) -> list[Table]:
+def _list_tables(results: ResultSet, layout: str) -> list[Table]:
     """The tables of a layout that have rows."""
-    return [table for table in tables_of(with_tables(document, layout)) if table.rows]
+    return [table for table in make_tables(results, layout) if table.rows]
 
 
-def _paper(document: Mapping[str, Any]) -> list[Table]:
+def _list_paper_tables(results: ResultSet) -> list[Table]:
     """The paper's tables, which know no forgeries; that of blocks where blocks were varied."""
-    known = _unforged(document)
-    blocks = [method for method in {cell["method"] for cell in known["cells"]} if "block=" in method]
-    return [*(_tables(known, "paper-table1") if len(blocks) > 1 else []), *_tables(known, "paper-table2")]
+    known = _drop_forged(results)
+    blocks = [method for method in by_method(known.cells) if "block=" in method]
+    return [*(_list_tables(known, "paper-table1") if len(blocks) > 1 else []), *_list_tables(known, "paper-table2")]
 
 
-def _curve_tables(document: Mapping[str, Any]) -> list[Table]:
-    known = _unforged(document)
-    n_curves = len({(cell["method"], cell["suspect"]) for cell in known["cells"]})
-    return _tables(known, "paper-figure3") if n_curves <= _CURVES else []
+def _list_curve_tables(results: ResultSet) -> list[Table]:
+    known = _drop_forged(results)
+    n_curves = len({(cell.method, cell.suspect) for cell in known.cells})
+    return _list_tables(known, "paper-figure3") if n_curves <= _CURVES else []
 
 
-def _unforged(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {**document, "cells": [cell for cell in document["cells"] if cell["kind"] != "forged"]}
+def _list_time_tables(results: ResultSet) -> list[Table]:
+    return [*_list_tables(results, "paper-table3"), make_memory_table(results)]
 
 
-def _curves(document: Mapping[str, Any]) -> list[Picture]:
+def _drop_forged(results: ResultSet) -> ResultSet:
+    return results.with_cells([cell for cell in results.cells if cell.kind != "forged"])
+
+
+def _make_curves(results: ResultSet) -> Section:
     """A figure for each method, so that each stays readable on a phone."""
-    return [
+    pictures = [
         picture
-        for name, cells in _first(document).items()
-        for picture in _pictures(
-            "detection-curve", {**document, "cells": cells}, f"Detection curve of {name}", said=False
+        for name, cells in _choose_subjects(results).items()
+        for picture in _draw_pictures(
+            "detection-curve", results.with_cells(cells), f"Detection curve of {name}", said=False
         )
     ]
+    texts = (FIGURE_KINDS["detection-curve"].shows,)
+    return Section("curves", "Detection curves", texts, pictures=pictures, tables=_list_curve_tables(results))
 
 
-def _section(name: str, title: str, document: Mapping[str, Any], kind: str, tables: Sequence[Table]) -> Section:
-    shown = _first(document)
-    chosen = {**document, "cells": [cell for cells in shown.values() for cell in cells]}
-    n_left = len(subjects(document)) - len(shown)
+def _make_section(name: str, title: str, results: ResultSet, kind: str, tables: Sequence[Table]) -> Section:
+    shown = _choose_subjects(results)
+    chosen = results.with_cells([cell for cells in shown.values() for cell in cells])
+    n_left = len(subjects(results)) - len(shown)
     texts = (f"The figure holds the first {len(shown)} methods; {n_left} more stand in the tables.",) if n_left else ()
-    return Section(name, title, texts, pictures=_pictures(kind, chosen, KINDS[kind].title), tables=tables)
+    pictures = _draw_pictures(kind, chosen, FIGURE_KINDS[kind].title)
+    return Section(name, title, texts, pictures=pictures, tables=tables)
 
 
-def _profile(document: Mapping[str, Any]) -> Section:
+def _make_profile(results: ResultSet) -> Section:
     """The figure and its table; where no run has recorded a profile, why."""
     name, title = "profile", "Activation profile"
-    if not any(run.get("profile") for run in document["runs"]):
+    if not any(run.profile for run in results.runs):
         return Section(name, title, points=(_NO_PROFILE,))
-    return _section(name, title, document, "profile", _tables(document, "paper-figure2"))
+    return _make_section(name, title, results, "profile", _list_tables(results, "paper-figure2"))
 
 
-def _first(document: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+def _choose_subjects(results: ResultSet) -> dict[str, list[JudgedRecord]]:
     """As many methods as a figure holds."""
-    return dict(list(subjects(document).items())[:MOST_SUBJECTS])
+    return dict(list(subjects(results).items())[:MOST_SUBJECTS])
 
 
-def _pictures(kind: str, document: Mapping[str, Any], title: str, *, said: bool = True) -> list[Picture]:
-    """The figure, or none where the document has nothing for it."""
+def _draw_pictures(kind: str, results: ResultSet, title: str, *, said: bool = True) -> list[Picture]:
+    """The figure, or none where the results hold nothing for it."""
     try:
-        figure = draw(kind, document)
+        figure = draw(kind, results)
     except MissingError:
         return []
-    about = KINDS[kind].shows
+    about = FIGURE_KINDS[kind].shows
     name = f"f{hashlib.sha256(title.encode(errors='backslashreplace')).hexdigest()[:8]}"
     return [Picture(svg(figure, name, title, about), f"{title}. {about}" if said else title)]

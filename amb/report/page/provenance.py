@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
-from amb.report.figures import KINDS
-from amb.report.layouts.cells import Cell, group, interval_entry, judged, kind_of, mean_entry, utility_text
+from amb.report.entries import interval_entry, utility_text
+from amb.report.figures import FIGURE_KINDS
 from amb.report.page.sections import Fact, Section
-from amb.report.tables import Column, Entry, Table
+from amb.report.tables import Column, Table, TableEntry
+from amb.results.aggregate import by_method, group_by, judged, mean, unattacked
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.result_set import ResultSet
+from amb.results.run_records import RunRecord
 
 _DIGITS: Final = 12
 """Of a digest, enough to tell two apart."""
@@ -41,19 +47,20 @@ _HOW: Final = (
 )  # fmt: skip
 
 
-def cells(document: Mapping[str, Any]) -> Section:
+def make_cells(results: ResultSet) -> Section:
     """Every cell, lean: what was asked, what was read, and the digest of the evidence."""
-    table = Table("All cells", _CELLS, [_cell(cell) for cell in document["cells"]], (_cells_note(document["cells"]),))
+    rows = [_make_cell_row(cell) for cell in results.cells]
+    table = Table("All cells", _CELLS, rows, (_count_cached(results.cells),))
     return Section("cells", "All cells", tables=(table,))
 
 
-def how() -> Section:
+def make_how() -> Section:
     """How figures and statistics were computed."""
-    facts = [*_HOW, *(Fact(kind.title, kind.shows) for kind in KINDS.values())]
+    facts = [*_HOW, *(Fact(kind.title, kind.shows) for kind in FIGURE_KINDS.values())]
     return Section("how", "How each figure was computed", facts=facts)
 
 
-def time_and_memory(document: Mapping[str, Any]) -> Table:
+def make_memory_table(results: ResultSet) -> Table:
     """Peak memory of each method."""
     columns = (
         Column("method", text=True),
@@ -61,92 +68,89 @@ def time_and_memory(document: Mapping[str, Any]) -> Table:
         Column("attack and extract MiB, mean", 0),
         Column("most", 0),
     )
-    embeds = group([each for run in document["runs"] for each in run["embeddings"]], lambda each: str(each["method"]))
-    rows: list[list[Entry]] = []
-    for method, members in group(judged(document["cells"]), lambda cell: str(cell["method"])).items():
-        used = [cell["peak_memory_mib"] for cell in members if cell["peak_memory_mib"] is not None]
-        embed = [each["peak_memory_mib"] for each in embeds.get(method, []) if each.get("peak_memory_mib")]
-        mean = mean_entry(used)
-        rows.append(
-            [
-                method,
-                max(embed, default=None),
-                mean["value"] if isinstance(mean, Mapping) else None,
-                max(used, default=None),
-            ]
-        )
+    embeddings = group_by((each for run in results.runs for each in run.embeddings), lambda each: each.method)
+    rows: list[list[TableEntry]] = []
+    for method, members in by_method(judged(results.cells)).items():
+        used = [cell.peak_memory_mib for cell in members if cell.peak_memory_mib is not None]
+        embed = [each.peak_memory_mib for each in embeddings.get(method, []) if each.peak_memory_mib]
+        rows.append([method, max(embed, default=None), mean(used), max(used, default=None)])
     return Table("Peak memory", columns, rows)
 
 
-def provenance(document: Mapping[str, Any]) -> Section:
+def make_provenance(results: ResultSet) -> Section:
     """Runs, versions, machines, seeds, and the digests of keys and models."""
-    return Section(
-        "provenance", "Versions, seeds and digests", tables=(_runs(document), _versions(document), _keys(document))
-    )
+    tables = (_make_run_table(results.runs), _make_version_table(results.runs), _make_digest_table(results.cells))
+    return Section("provenance", "Versions, seeds and digests", tables=tables)
 
 
-def _cell(cell: Cell) -> list[Entry]:
-    asked = [
-        cell["suspect"],
-        cell["method"],
-        cell["owner"],
-        kind_of(cell),
-        cell.get("group"),
-        cell["seed"],
-        cell["status"],
+def _make_cell_row(cell: CellRecord) -> list[TableEntry]:
+    asked: list[TableEntry] = [
+        cell.suspect,
+        cell.method,
+        cell.owner,
+        cell.shown_kind,
+        cell.group,
+        cell.seed,
+        cell.status,
     ]
-    if cell["status"] != "ok":
-        return [*asked, *[None] * (len(_CELLS) - len(asked) - 1), cell["reason"]]
+    if not isinstance(cell, JudgedRecord):
+        return [*asked, *[None] * (len(_CELLS) - len(asked) - 1), cell.reason]
     return [
         *asked,
-        bool(cell["owned"]),
+        cell.owned,
         interval_entry(cell),
-        cell["tau"],
-        cell["bit_error_rate"],
-        cell["p_values"]["calibrated"],
-        utility_text(cell["utility"]),
-        cell.get("utility_drop"),
-        cell["seconds"].get("extract"),
-        _short(cell["digests"].get("evidence")),
+        cell.verdict.tau,
+        cell.verdict.bit_error_rate,
+        cell.verdict.p_values["calibrated"],
+        utility_text(cell.utility),
+        cell.utility_drop,
+        cell.seconds.get("extract"),
+        _cut_digest(cell.digests.get("evidence")),
         None,
     ]
 
 
-def _cells_note(members: Sequence[Cell]) -> str:
-    n_cached = sum(bool(cell["cached"]) for cell in members)
-    return f"{n_cached} of {len(members)} cells were read from the store, not computed in the run. class: family of attacks, or class of the innocent model."
+def _count_cached(cells: Sequence[CellRecord]) -> str:
+    n_cached = sum(cell.cached for cell in cells)
+    return f"{n_cached} of {len(cells)} cells were read from the store, not computed in the run. class: family of attacks, or class of the innocent model."
 
 
-def _runs(document: Mapping[str, Any]) -> Table:
-    names = (
-        "id",
-        "started",
-        "sweep",
-        "suite",
-        "owner",
-        "seed",
-        "alpha",
-        "device",
-        "compute",
-        "jobs",
-        "machine",
-        "git_commit",
+_RUN_COLUMNS: Final = (
+    "id",
+    "started",
+    "sweep",
+    "suite",
+    "owner",
+    "seed",
+    "alpha",
+    "device",
+    "compute",
+    "jobs",
+    "machine",
+    "git commit",
+)
+
+
+def _make_run_table(runs: Iterable[RunRecord]) -> Table:
+    return Table("Runs", [Column(name, text=True) for name in _RUN_COLUMNS], [_make_run_row(run) for run in runs])
+
+
+def _make_run_row(run: RunRecord) -> list[TableEntry]:
+    facts = (
+        *(run.id, run.started, run.sweep, run.suite, run.owner, run.seed, run.alpha, run.device),
+        *(run.compute, run.jobs, asdict(run.machine), run.git_commit),
     )
-    rows: list[list[Entry]] = [[_said(run.get(name)) for name in names] for run in document["runs"]]
-    return Table("Runs", [Column(name.replace("_", " "), text=True) for name in names], rows)
+    return [_show_fact(fact) for fact in facts]
 
 
-def _versions(document: Mapping[str, Any]) -> Table:
+def _make_version_table(runs: Iterable[RunRecord]) -> Table:
     """Each version that some run was made with, and by how many."""
-    made: dict[tuple[str, str], int] = {}
-    for run in document["runs"]:
-        for what in [*(run.get("versions") or {}).items(), *(run.get("plugins") or {}).items()]:
-            made[what] = made.get(what, 0) + 1
+    made = Counter(what for run in runs for what in [*run.versions.items(), *run.plugins.items()])
     columns = (Column("package or plugin", text=True), Column("version", text=True), Column("runs"))
     return Table("Versions", columns, [[name, version, n] for (name, version), n in sorted(made.items())])
 
 
-def _keys(document: Mapping[str, Any]) -> Table:
+def _make_digest_table(cells: Iterable[CellRecord]) -> Table:
     """Digests of what was embedded, for each method and seed."""
     columns = [
         Column("method", text=True),
@@ -155,25 +159,18 @@ def _keys(document: Mapping[str, Any]) -> Table:
         Column("key", text=True),
         Column("model", text=True),
     ]
-    control = [cell for cell in judged(document["cells"]) if cell["kind"] == "positive" and cell["attack"] == "none"]
     rows = [
-        [
-            cell["method"],
-            cell["owner"],
-            cell["seed"],
-            _short(cell["digests"].get("key")),
-            _short(cell["digests"].get("model")),
-        ]
-        for cell in control
+        [cell.method, cell.owner, cell.seed, *(_cut_digest(cell.digests.get(what)) for what in ("key", "model"))]
+        for cell in unattacked(judged(cells))
     ]
     return Table("Digests of keys and protected models", columns, rows)
 
 
-def _short(digest: str | None) -> str | None:
+def _cut_digest(digest: str | None) -> str | None:
     return digest[:_DIGITS] if digest else None
 
 
-def _said(value: Any) -> str | None:
+def _show_fact(value: Any) -> str | None:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {each}" for name, each in value.items())
     return None if value is None else str(value)

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from amb.evaluation.statistics import auc, clopper_pearson, supported_fpr
-from amb.report.figures.subjects import negatives, positives, rates, subjects
-from amb.report.layouts.cells import Cell, group, mean_entry, rate_entry, usable
+from amb.evaluation.statistics import supported_fpr
+from amb.report.entries import count_entry, list_some, rate_entry
+from amb.report.figures.subjects import subjects
 from amb.report.page.sections import Section
-from amb.report.tables import Column, Entry, Table, estimate
+from amb.report.tables import Column, Table, TableEntry, estimate
+from amb.results.aggregate import (
+    attacked,
+    count_owned,
+    count_seeds,
+    embed_seconds,
+    fewest_negatives,
+    forged,
+    group_by,
+    mean,
+    mean_seconds,
+    negatives,
+    positives,
+    rank_suspects,
+    share_owned,
+    unattacked,
+    usable,
+)
+from amb.results.records import JudgedRecord
+from amb.results.result_set import ResultSet
 
 _WANTED_FPR: Final = 0.05
 _MOST_NAMED: Final = 5
@@ -36,122 +55,83 @@ _NOTES: Final = (
 )
 
 
-def summary(document: Mapping[str, Any]) -> Section:
+def make_summary(results: ResultSet) -> Section:
     """A sentence for each method and each caveat, and the methods side by side."""
-    found = subjects(document)
-    rows = [[name, *_row(cells)] for name, cells in found.items()]
+    found = subjects(results)
+    rows = [[name, *_make_row(cells)] for name, cells in found.items()]
     tables = (Table("Methods side by side", _COLUMNS, rows, _NOTES),) if rows else ()
-    points = [*(_sentence(name, cells) for name, cells in found.items()), *_caveats(document, found)]
-    return Section("summary", "Summary", (_scope(document), _choice(found)), points, tables=tables)
+    points = [*(_describe_method(name, cells) for name, cells in found.items()), *_list_caveats(results, found)]
+    return Section("summary", "Summary", (_describe_scope(results), _choose_method(found)), points, tables=tables)
 
 
-def _row(cells: Sequence[Cell]) -> list[Entry]:
-    control = [cell for cell in positives(cells) if cell["attack"] == "none"]
-    attacked, innocents = _attacked(cells), negatives(cells)
-    forged = [cell for cell in cells if cell["kind"] == "forged"]
-    n_lost = len(attacked) - len(kept := usable(attacked))
+def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
+    made, innocents, made_up = attacked(cells), negatives(cells), forged(cells)
+    kept, fewest = usable(made), fewest_negatives(cells)
     return [
-        len({cell["seed"] for cell in cells}),
-        rate_entry(control),
+        count_seeds(cells),
+        rate_entry(unattacked(cells)),
         rate_entry(kept),
-        _owned(kept),
-        _of(n_lost, attacked),
-        _of(_n_owned(innocents), innocents),
-        _of(_n_owned(forged), forged),
-        fewest := _fewest(cells),
+        estimate(share_owned(kept)),
+        count_entry(len(made) - len(kept), made) if made else None,
+        count_entry(count_owned(innocents), innocents) if innocents else None,
+        count_entry(count_owned(made_up), made_up) if made_up else None,
+        fewest,
         supported_fpr(fewest),
-        _auc(cells),
-        _mean({cell["seed"]: cell["seconds"].get("embed") for cell in cells}.values()),
-        _mean(cell["seconds"].get("extract") for cell in cells),
+        estimate(rank_suspects(usable(positives(cells)), innocents)),
+        mean(embed_seconds(cells)),
+        mean_seconds(cells, "extract"),
     ]
 
 
-def _sentence(name: str, cells: Sequence[Cell]) -> str:
+def _describe_method(name: str, cells: Sequence[JudgedRecord]) -> str:
     """What a method has shown, on how much."""
-    kept, innocents = usable(_attacked(cells)), negatives(cells)
-    claimed = [cell for cell in innocents if cell["owned"]]
-    who = f": {_named(sorted({str(cell['suspect']) for cell in claimed}))}" if claimed else ""
-    survived = f"claims {_n_owned(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
-    false = f"raises {len(claimed)} false claims on {len(innocents)} readings of innocent models{who}"
-    return f"{name} {survived} and {false}. Its verdicts rest on {cells[0]['n_trials']} trials and {_fewest(cells)} negatives."
+    kept, innocents = usable(attacked(cells)), negatives(cells)
+    claimed = sorted({cell.suspect for cell in innocents if cell.owned})
+    who = f": {list_some(claimed, _MOST_NAMED)}" if claimed else ""
+    survived = f"claims {count_owned(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
+    false = f"raises {count_owned(innocents)} false claims on {len(innocents)} readings of innocent models{who}"
+    rests = f"{cells[0].verdict.n_trials} trials and {fewest_negatives(cells)} negatives"
+    return f"{name} {survived} and {false}. Its verdicts rest on {rests}."
 
 
-def _choice(found: Mapping[str, Sequence[Cell]]) -> str:
+def _choose_method(found: Mapping[str, Sequence[JudgedRecord]]) -> str:
     """Which method these results speak for, if they speak for one."""
-    honest = {name: cells for name, cells in found.items() if negatives(cells) and not _n_owned(negatives(cells))}
-    shares = {name: _n_owned(kept) / len(kept) for name, cells in honest.items() if (kept := usable(_attacked(cells)))}
+    honest = {name: cells for name, cells in found.items() if negatives(cells) and not count_owned(negatives(cells))}
+    shares = {
+        name: count_owned(kept) / len(kept) for name, cells in honest.items() if (kept := usable(attacked(cells)))
+    }
     if not found:
         return "No cell has a verdict."
     if not shares:
         return "These results speak for no method: each lacks attacks or negatives, or raises false claims."
-    best = [name for name, share in shares.items() if share == max(shares.values())]
+    most = max(shares.values())
+    best = list_some([name for name, share in shares.items() if share == most], _MOST_NAMED)
     lead = f"Methods without a false claim here: {len(honest)} of {len(found)}"
-    return f"{lead}. Of those, {_named(best)} claims the largest share of usable attacked copies, {max(shares.values()):.2f}."
+    return f"{lead}. Of those, {best} claims the largest share of usable attacked copies, {most:.2f}."
 
 
-def _caveats(document: Mapping[str, Any], found: Mapping[str, Sequence[Cell]]) -> list[str]:
-    cells = document["cells"]
-    statuses = group(cells, lambda cell: str(cell["status"]))
+def _list_caveats(results: ResultSet, found: Mapping[str, Sequence[JudgedRecord]]) -> list[str]:
+    cells = results.cells
+    statuses = group_by(cells, lambda cell: str(cell.status))
     lines = [
         f"Caution: {len(statuses[name])} of {len(cells)} cells {verb}; they count nowhere."
         for name, verb in (("failed", "failed"), ("skipped", "do not apply and were skipped"))
         if name in statuses
     ]
-    fewest = min(map(_fewest, found.values()), default=0)
+    fewest = min(map(fewest_negatives, found.values()), default=0)
     if supported_fpr(fewest) > _WANTED_FPR:
         lines.append(
             f"Caution: {fewest} negatives support no false positive rate below {supported_fpr(fewest):.3f}; "
             f"{round(1 / _WANTED_FPR) - 1} are needed for {_WANTED_FPR:g}."
         )
-    seeds = {cell["seed"] for cell in cells}
-    return [
-        *lines,
-        *(["Caution: one seed; intervals say nothing of another key or training."] if len(seeds) == 1 else []),
-    ]
+    if count_seeds(cells) == 1:
+        lines.append("Caution: one seed; intervals say nothing of another key or training.")
+    return lines
 
 
-def _scope(document: Mapping[str, Any]) -> str:
-    cells, n_runs = document["cells"], len(document["runs"])
-    where = _named(sorted({f"{cell['suite']} ({cell['owner']})" for cell in cells}))
-    sweeps = sorted({str(run["sweep"]) for run in document["runs"] if run.get("sweep")})
-    named = f", sweep {_named(sweeps)}" if sweeps else ""
+def _describe_scope(results: ResultSet) -> str:
+    cells, n_runs = results.cells, len(results.runs)
+    where = list_some(sorted({cell.place for cell in cells}), _MOST_NAMED)
+    sweeps = sorted({run.sweep for run in results.runs if run.sweep})
+    named = f", sweep {list_some(sweeps, _MOST_NAMED)}" if sweeps else ""
     return f"{len(cells)} cells of {n_runs} {'run' if n_runs == 1 else 'runs'} of {where or 'no suite'}{named}."
-
-
-def _attacked(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in positives(cells) if cell["attack"] != "none"]
-
-
-def _n_owned(cells: Sequence[Cell]) -> int:
-    return sum(bool(cell["owned"]) for cell in cells)
-
-
-def _owned(cells: Sequence[Cell]) -> Entry:
-    if not cells:
-        return None
-    low, high = clopper_pearson(_n_owned(cells), len(cells))
-    return {"value": _n_owned(cells) / len(cells), "low": low, "high": high}
-
-
-def _of(n: int, cells: Sequence[Cell]) -> str | None:
-    return f"{n} of {len(cells)}" if cells else None
-
-
-def _fewest(cells: Sequence[Cell]) -> int:
-    """Of the verdicts on positives where there are any: forged keys have negatives of their own."""
-    return min(int(cell["n_negatives"]) for cell in positives(cells) or cells)
-
-
-def _auc(cells: Sequence[Cell]) -> Entry:
-    marked, innocents = rates(usable(positives(cells))), rates(negatives(cells))
-    return estimate(auc(list(marked.values()), list(innocents.values()))) if marked and innocents else None
-
-
-def _mean(values: Any) -> Entry:
-    entry = mean_entry(values)
-    return entry["value"] if isinstance(entry, Mapping) else None
-
-
-def _named(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return "; ".join(names[:_MOST_NAMED]) + rest

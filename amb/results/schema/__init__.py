@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA: Final = 1
+from amb.results.versions import SCHEMA, Readable
+
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -31,7 +32,7 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Cell(Open):
+class CellForm(Open):
     """One cell: a line of `results.jsonl`. Every figure of a cell that is not `ok` is null."""
 
     FIGURES: ClassVar = (
@@ -54,20 +55,22 @@ class Cell(Open):
     reason: str
     owned: bool | None
     bound: float | None
-    trial_fpr: Share | None
-    detection_rate: Share | None
-    interval: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
-    curve: Annotated[list[Share], Field(min_length=2)] | None
-    bit_error_rate: Share | None
+    trial_fpr: Fraction | None
+    detection_rate: Fraction | None
+    interval: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None
+    curve: Annotated[list[Fraction], Field(min_length=2)] | None
+    bit_error_rate: Fraction | None
     tau: Count | None
-    alpha: Share | None
-    p_values: dict[Literal["binomial", "permutation", "calibrated"], Share] | None
+    alpha: Fraction | None
+    p_values: dict[Literal["binomial", "permutation", "calibrated"], Fraction] | None
     margin: float | None
     n_trials: Annotated[int, Field(ge=1)] | None
     n_negatives: Count | None
-    fpr_supported: Share | None
+    fpr_supported: Fraction | None
     utility: dict[str, float]
     utility_drop: float | None = None
+    utility_lost: float | None = None
+    """What schema 1 calls `utility_drop`."""
     destroyed: bool = False
     report: dict[str, Any] = {}
     seconds: dict[str, Seconds]
@@ -77,7 +80,7 @@ class Cell(Open):
     """`model`, `key`, `evidence`."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Cell:
+    def _check_verdict(self) -> CellForm:
         """A verdict has all of its figures."""
         missing = [name for name in self.FIGURES if getattr(self, name) is None]
         missing += sorted({"embed", "attack", "extract"} - set(self.seconds))
@@ -89,7 +92,7 @@ class Cell(Open):
         return self
 
 
-class ReportCell(Cell):
+class ReportCellForm(CellForm):
     """A cell as a report holds it: with what its run says of all its cells."""
 
     suite: str
@@ -98,7 +101,7 @@ class ReportCell(Cell):
     run: str
 
 
-class Profile(Open):
+class ProfileForm(Open):
     """Activation profile of the owner, an entry for each block."""
 
     top: list[float]
@@ -109,13 +112,13 @@ class Profile(Open):
     n_images: Count
 
     @model_validator(mode="after")
-    def _even(self) -> Profile:
+    def _check_lengths(self) -> ProfileForm:
         if not len(self.top) == len(self.median) == len(self.massive_share):
             raise ValueError("its lists differ in length")
         return self
 
 
-class EmbeddingFacts(Open):
+class EmbeddingForm(Open):
     """What is said of an embedding."""
 
     method: str
@@ -127,13 +130,13 @@ class EmbeddingFacts(Open):
     digests: dict[str, str]
 
     @model_validator(mode="after")
-    def _comparable(self) -> EmbeddingFacts:
+    def _check_figures(self) -> EmbeddingForm:
         if not set(self.utility_before) <= set(self.utility_after):
             raise ValueError("utility_after lacks a figure of utility_before")
         return self
 
 
-class Machine(Open):
+class MachineForm(Open):
     """What a run was computed on."""
 
     system: str
@@ -141,7 +144,7 @@ class Machine(Open):
     cpus: Count | None
 
 
-class RunFacts(Open):
+class RunForm(Open):
     """What is said of a run beside its cells."""
 
     id: RunId
@@ -152,7 +155,7 @@ class RunFacts(Open):
     owner: str
     methods: list[str]
     seed: Count
-    alpha: Share
+    alpha: Fraction
     device: str
     compute: dict[str, Any] | None = None
     """Precision, the device's name, and torch's switches; absent in results of before it was recorded."""
@@ -161,15 +164,15 @@ class RunFacts(Open):
     started: str
     versions: dict[str, str]
     plugins: dict[str, str]
-    machine: Machine
+    machine: MachineForm
     git_commit: str | None
     jobs: Annotated[int, Field(ge=1)] = 1
-    profile: Profile | None = None
-    embeddings: list[EmbeddingFacts]
+    profile: ProfileForm | None = None
+    embeddings: list[EmbeddingForm]
     links: dict[str, str]
 
 
-class Estimate(Closed):
+class EstimateForm(Closed):
     """A figure with its interval."""
 
     value: float | None
@@ -190,25 +193,25 @@ class TableForm(Closed):
 
     title: str
     columns: list[ColumnForm]
-    rows: list[list[str | bool | int | float | Estimate | None]]
+    rows: list[list[str | bool | int | float | EstimateForm | None]]
     notes: list[str]
 
 
 class RunDocument(Open):
     """`amb run --format json`; `run.json` is the same without tables."""
 
-    schema_: Literal[1] = Field(alias="schema")
-    run: RunFacts
-    cells: list[Cell]
+    schema_: Readable = Field(alias="schema")
+    run: RunForm
+    cells: list[CellForm]
     tables: list[TableForm] = []
 
 
 class ReportDocument(Open):
     """`amb report --format json` and `amb leaderboard --format json`."""
 
-    schema_: Literal[1] = Field(alias="schema")
-    runs: list[RunFacts]
-    cells: list[ReportCell]
+    schema_: Readable = Field(alias="schema")
+    runs: list[RunForm]
+    cells: list[ReportCellForm]
     tables: list[TableForm]
 
 
@@ -230,7 +233,7 @@ class BundledRun(Closed):
 class Manifest(Closed):
     """`manifest.json` of a bundle: what is in it, each file with its SHA-256."""
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Readable = Field(alias="schema")
     format: Literal["amb-results"]
     amb: str
     """Version of amb that wrote the bundle; the versions that computed the results stand in each run."""
@@ -243,7 +246,7 @@ class Manifest(Closed):
 DOCUMENTS: Final[dict[str, type[BaseModel]]] = {
     "run": RunDocument,
     "report": ReportDocument,
-    "cell": Cell,
+    "cell": CellForm,
     "bundle": Manifest,
 }
 """The documents whose schema is published, as `amb/results/schema/<name>.json`."""

@@ -21,10 +21,10 @@ LARGEST_IMAGE: Final = 2048
 """Pixels of a side; no known encoder takes more."""
 LARGEST_MAP: Final = 2**30
 """Numbers in one tensor of one image's forward pass: 4 GiB, eight times that of any known encoder."""
-_FREE: Final = 2**26
-"""Numbers that any network may make beside its weights, 256 MiB: places, masks, images to try it on."""
-_FREE_TENSORS: Final = 4000
-_SMALL: Final = 2**14
+_FREE: Final = 2**25
+"""Numbers that any network may make beside its weights, 128 MiB: places, masks, images to try it on."""
+_FREE_TENSORS: Final = 1000
+_SMALL: Final = 2**13
 """No operation on so few numbers makes a large tensor of them: even an outer product stays below `_FREE`."""
 _FACTORIES: Final = frozenset(
     [
@@ -123,6 +123,8 @@ class _MapCount(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") == "scaled_dot_product_attention":  # tokens x tokens, made or not
+            self.largest = max(self.largest, args[0].shape[:-1].numel() * args[1].shape[-2])
         if isinstance(made, Tensor):
             self.largest = max(self.largest, made.numel())
         return made

@@ -77,8 +77,9 @@ if TYPE_CHECKING:
     from amb.evaluation.activations import activation_profile as activation_profile
     from amb.evaluation.activations import choose_block as choose_block
     from amb.evaluation.statistics import detection_rate as detection_rate
-    from amb.models.checkpoint import PICKLE as PICKLE
+    from amb.models.checkpoint import build_for_file as build_for_file
     from amb.models.checkpoint import fill_by_library as fill_by_library
+    from amb.models.checkpoint import limit_to_file as limit_to_file
     from amb.models.checkpoint import load_checkpoint as load_checkpoint
     from amb.models.checkpoint import read_card as read_card
     from amb.models.checkpoint import read_weights as read_weights
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from amb.models.heads import HEADS as HEADS
     from amb.models.heads import ClassificationHead as ClassificationHead
     from amb.models.heads import SegmentationHead as SegmentationHead
+    from amb.models.safetensors_header import PICKLE as PICKLE
     from amb.plugin.specs import hookimpl as hookimpl
     from amb.python.catalog import build_model as build_model
     from amb.python.catalog import get_attack as get_attack
@@ -197,8 +199,9 @@ _HOME = {
     "amb.evaluation.statistics": {"detection_rate": "detection_rate", "count_errors": "errors"},
     "amb.evaluation.utility": {"measure_utility": "utility"},
     "amb.models.checkpoint": {
-        "PICKLE": "PICKLE",
+        "build_for_file": "build_for_file",
         "fill_by_library": "fill_by_library",
+        "limit_to_file": "limit_to_file",
         "load_checkpoint": "load_checkpoint",
         "read_card": "read_card",
         "read_weights": "read_weights",
@@ -211,6 +214,7 @@ _HOME = {
         "ClassificationHead": "ClassificationHead",
         "SegmentationHead": "SegmentationHead",
     },
+    "amb.models.safetensors_header": {"PICKLE": "PICKLE"},
     "amb.plugin.specs": {"hookimpl": "hookimpl"},
     "amb.python.catalog": {
         "build_model": "build_model",

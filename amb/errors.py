@@ -19,12 +19,38 @@ Wording: what was asked, what is true, what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
+
+LONGEST_NAME: Final = 200
+"""Letters of a name up to which near ones are looked for, and of a text that a message quotes."""
+_PASSWORD: Final = re.compile(r"""(://[^\s/@:'"]*:)(?!\d{1,5}/)[^\s'"<>]{1,256}@""")
+"""Of `scheme://user:secret@host`; a port and a path with an @ are none."""
 
 
 def printable(text: str) -> str:
-    """Text on one line without control characters, so that a stranger's name cannot steer a terminal or forge a line."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """Text on one line without control characters or passwords: a stranger's name cannot steer a terminal or forge a line."""
+    return mask_passwords("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, where the line breaks are meant."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def mask_passwords(text: str) -> str:
+    """Text with `***` for the password of every `scheme://user:password@host`."""
+    return _PASSWORD.sub(r"\1***@", text)
+
+
+def shortened(value: object) -> str:
+    """A value as a message quotes it, however long it is."""
+    try:
+        text = str(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"a number of {abs(value).bit_length():,} bits" if isinstance(value, int) else "a number too long"
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
 
 
 class AmbError(Exception):
@@ -44,7 +70,19 @@ class SpecError(UsageError):
 
 
 class UnknownNameError(UsageError):
-    """No component has this name."""
+    """No component has this name. Near names take time to find, so they are looked for when the error is shown."""
+
+    def __init__(self, text: str, name: str = "", known: Iterable[str] = (), listing: str = "") -> None:
+        super().__init__(text, name, tuple(known), listing)
+
+    @property
+    def text(self) -> str:
+        """What is wrong, without near names."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        _, name, known, listing = self.args
+        return f"{self.text}{near_names(name, known)} {listing} {len(known)}." if listing else self.text
 
 
 class BadParamsError(UsageError):
@@ -90,13 +128,14 @@ class StoreError(AmbError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownNameError:
     """The error for a name that nothing is registered under, with near names."""
-    known = sorted(known)
-    return UnknownNameError(f"No {kind} is called '{name}'.{near_names(name, known)} {listing} {len(known)}.")
+    return UnknownNameError(f"No {kind} is called '{shortened(name)}'.", name, known, listing)
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
     """` Did you mean ...?`, or nothing where no name is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if len(name) > LONGEST_NAME:
+        return ""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""

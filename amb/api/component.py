@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from amb.errors import BadParamsError
+from amb.errors import BadParamsError, near_names, shortened
 
 
 class Component(BaseModel):
@@ -123,16 +123,12 @@ def _explain_error(cls: type[Component], error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"]) or "parameters"
     takes = ", ".join(cls.model_fields) or "no parameters"
     if first["type"] == "extra_forbidden":
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, cls.model_fields, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{cls.kind} {cls.name} has no parameter '{key}'.{hint} It takes {takes}."
+        return f"{cls.kind} {cls.name} has no parameter '{shortened(key)}'.{near_names(key, cls.model_fields)} It takes {takes}."
     if first["type"] == "missing":
         return f"{cls.kind} {cls.name} needs {key}: write {cls.name}:{key}=VALUE. It takes {takes}."
     rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     verb = "" if first["type"] == "value_error" else "must be "
-    return f"{cls.kind} {cls.name}: {key} {verb}{rule} (got {first['input']}). It takes {takes}."
+    return f"{cls.kind} {cls.name}: {key} {verb}{rule} (got {shortened(first['input'])}). It takes {takes}."
 
 
 def value_text(value: Any) -> str:

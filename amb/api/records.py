@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.types import Access, Status, SuspectKind
-from amb.errors import StoreError, UsageError
+from amb.errors import StoreError, UsageError, shortened
 
 if TYPE_CHECKING:
     import numpy as np
 
     from amb.api.vision import VisionModel
+
+LARGEST_ALPHABET: Final = 2**20
+"""Symbols of the largest alphabet: no classifier has more classes, and tests go through all of them."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,10 @@ class Evidence:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Raises ValueError for anything but whole symbols of the alphabet; booleans become 0 and 1."""
+        object.__setattr__(self, "alphabet", _check_alphabet(self.alphabet))
+        for name in ("expected", "observed"):
+            object.__setattr__(self, name, _check_symbols(name, getattr(self, name), self.alphabet))
         if self.expected.ndim != 2 or self.expected.shape != self.observed.shape or 0 in self.expected.shape:
             raise ValueError(
                 f"Evidence needs two equal, non-empty (trials, symbols) arrays, "
@@ -167,6 +174,39 @@ class Evidence:
         with np.load(path, allow_pickle=False) as file:
             facts = json.loads(file["facts"].tobytes())
             return cls(file["expected"], file["observed"], int(file["alphabet"]), facts)
+
+
+def _check_alphabet(alphabet: Any) -> int:
+    """How many symbols there are. Raises ValueError."""
+    from operator import index
+
+    try:
+        n = 0 if isinstance(alphabet, bool) else index(alphabet)
+    except TypeError:
+        n = 0
+    if not 1 <= n <= LARGEST_ALPHABET:
+        text = f"The evidence's alphabet is a whole number, 1 to {LARGEST_ALPHABET:,}, not {shortened(alphabet)}."
+        raise ValueError(text)
+    return n
+
+
+def _check_symbols(name: str, symbols: Any, alphabet: int) -> np.ndarray:
+    """The symbols, whole numbers in 0 ... alphabet - 1. Raises ValueError."""
+    import numpy as np
+
+    if not isinstance(symbols, np.ndarray):
+        raise ValueError(f"The evidence's {name} is a {type(symbols).__name__}, not a numpy array.")  # noqa: TRY004 (its contents count)
+    if symbols.dtype == np.bool_:
+        return symbols.astype(np.uint8)
+    rule = f"symbols are whole numbers, 0 to {alphabet - 1}"
+    if not np.issubdtype(symbols.dtype, np.integer):
+        raise ValueError(
+            f"The evidence's {name} has the type {symbols.dtype}; {rule}. Round or threshold what was read."
+        )
+    if symbols.size and (symbols.min() < 0 or symbols.max() >= alphabet):
+        wrong = symbols[(symbols < 0) | (symbols >= alphabet)][0]
+        raise ValueError(f"The evidence's {name} holds {wrong}; {rule}, for its alphabet is {alphabet}.")
+    return symbols
 
 
 @dataclass(frozen=True)

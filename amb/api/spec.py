@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from amb.errors import SpecError
+from amb.errors import SpecError, shortened
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-SPEC_VALUE = re.compile(r"[^\s:=,+]+")
+LONGEST: Final = 20_000
+"""Letters of a spec, and of a chain."""
+SPEC_VALUE: Final = re.compile(r"[^\s:=,+]+")
 """What a parameter's value may look like in a spec."""
 
 
@@ -34,22 +37,26 @@ class Spec:
 
 def parse_spec(text: str) -> Spec:
     """Parse one component, such as `prune:amount=0.4`. Raises SpecError."""
+    if len(text) > LONGEST:
+        raise SpecError(f"A spec has at most {LONGEST:,} letters, and '{shortened(text)}' has {len(text):,}.")
     name, colon, rest = text.partition(":")
     if not _NAME.fullmatch(name):
-        raise SpecError(f"'{text}' does not start with a name. Write it as name:key=value,key=value")
+        raise SpecError(f"'{shortened(text)}' does not start with a name. Write it as name:key=value,key=value")
     if not colon:
         return Spec(name)
     params: dict[str, str] = {}
     for pair in rest.split(","):
         key, value = _parse_pair(pair, text)
         if key in params:
-            raise SpecError(f"'{text}' gives {key} twice. Keep one of them.")
+            raise SpecError(f"'{shortened(text)}' gives {key} twice. Keep one of them.")
         params[key] = value
     return Spec(name, params)
 
 
 def parse_chain(text: str) -> tuple[Spec, ...]:
     """Parse components joined by `+`, applied from left to right. Raises SpecError."""
+    if len(text) > LONGEST:
+        raise SpecError(f"A chain has at most {LONGEST:,} letters, and '{shortened(text)}' has {len(text):,}.")
     return tuple(parse_spec(part) for part in text.split("+"))
 
 
@@ -61,5 +68,7 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, str]:
 def _parse_pair(pair: str, text: str) -> tuple[str, str]:
     key, equals, value = pair.partition("=")
     if not equals or not _KEY.fullmatch(key) or not SPEC_VALUE.fullmatch(value):
-        raise SpecError(f"'{text}': '{pair}' is not key=value. Write it as name:key=value,key=value")
+        raise SpecError(
+            f"'{shortened(text)}': '{shortened(pair)}' is not key=value. Write it as name:key=value,key=value"
+        )
     return key, value

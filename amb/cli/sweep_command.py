@@ -56,7 +56,9 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.option("--only", multiple=True, metavar="KEY=PATTERN", help="Keep suite, method, attack or seed. Repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="The first N suites, methods and seeds, with every attack.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and how much of it is in the store; compute nothing.")
-@click.option("-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells.")
+@click.option(
+    "-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells; look them up in a dry run."
+)
 @options.format_
 @options.quiet
 def command(
@@ -85,8 +87,12 @@ def command(
     registry = manager().registry
     reporter = reporter_of(format_, registry)
     sweep = select_sweep(file, only, limit)
+    n_cells = sweep.n_cells(registry)
     if not dry_run:
-        _confirm(sweep.n_cells(registry), file, yes)
+        _confirm(n_cells, file, yes)
+    elif n_cells > ASK_ABOVE and not yes:
+        print(f"{n_cells:,} cells, counted and not looked up in the store: say --yes for that. Nothing was computed.")
+        return 0
     plans = [plan.on(compute()) for plan in plan_sweep(sweep)]
     if dry_run:
         _print_plan(sweep, plans, output_dir)

@@ -10,10 +10,13 @@ from typing import Final
 
 from amb.api.interfaces import Attack, Forgery, Method, Suite
 from amb.api.plan import EMBEDDED, Plan, Suspect
+from amb.api.spec import parse_chain
 from amb.errors import BadParamsError, MissingDependencyError
 from amb.plugin.registry import Registry
 
 MOST_NEGATIVES: Final = 100_000
+MOST_COMPARED: Final = 20_000
+"""Chains up to which two spellings of one are looked for before a plan is made."""
 
 
 def make_plan(
@@ -35,7 +38,7 @@ def make_plan(
     owner = model or judged_in.owner()
     for ref in (owner, *(each.ref for each in judged_in.independents())):
         registry.loader(ref)
-    chains = {str(each): _drop_none(registry.attack_chain(each)) for each in attacks if each != "none"}
+    chains = _collect_chains(registry, attacks)
     _check_chains(chains)
     innocents = [*_list_independents(judged_in, owner), *_list_siblings(registry, judged_in, owner)]
     return Plan(
@@ -56,9 +59,16 @@ def make_plan(
 
 def n_suspects(registry: Registry, suite: Suite, attacks: Sequence[str], negatives: int = 0) -> int:
     """How many suspects a plan has for each method, counted without making them."""
-    n_forgeries = sum(is_forgery(registry, text) for text in attacks)
+    distinct = list_distinct(registry, attacks)
+    n_forgeries = sum(is_forgery(registry, text) for text in distinct)
     n_innocent = len(suite.independents()) + len(suite.siblings())
-    return n_innocent + negatives + n_forgeries * n_claimed(suite) + 1 + len(set(attacks) - {"none"}) - n_forgeries
+    return n_innocent + negatives + n_forgeries * n_claimed(suite) + 1 + len(distinct) - n_forgeries
+
+
+def list_distinct(registry: Registry, attacks: Sequence[str]) -> list[str]:
+    """One spelling of every chain that does something; of more than `MOST_COMPARED` only equal spellings are dropped."""
+    texts = list(dict.fromkeys(text for text in attacks if text != "none"))
+    return texts if len(texts) > MOST_COMPARED else list(_collect_chains(registry, texts))
 
 
 def n_claimed(suite: Suite) -> int:
@@ -68,7 +78,30 @@ def n_claimed(suite: Suite) -> int:
 
 def is_forgery(registry: Registry, text: str) -> bool:
     """Whether a chain attacks the verification rather than the model."""
-    return isinstance(registry.attack_chain(text)[-1], Forgery)
+    links = [link for link in parse_chain(text) if link.name != "none"]
+    return bool(links) and issubclass(registry.attacks.find(links[-1].name)[0], Forgery)
+
+
+def canonical_chain(chain: Sequence[Attack]) -> str:
+    """The one spelling of a chain: canonical specs, without links that do nothing; empty where none is left."""
+    return "+".join(attack.canonical() for attack in _drop_none(chain))
+
+
+def _collect_chains(registry: Registry, attacks: Sequence[str | Attack]) -> dict[str, tuple[Attack, ...]]:
+    """Every chain once, however often and however it is spelled, under the first name that it was given."""
+    named: dict[str, tuple[str, tuple[Attack, ...]]] = {}
+    for each in attacks:
+        chain = _drop_none(registry.attack_chain(each))
+        if chain:
+            named.setdefault(canonical_chain(chain), (_name_chain(each), chain))
+    return dict(named.values())
+
+
+def _name_chain(each: str | Attack) -> str:
+    """A chain as the user wrote it, less its links that do nothing."""
+    if isinstance(each, Attack):
+        return str(each)
+    return "+".join(str(link) for link in parse_chain(each) if link.name != "none")
 
 
 def _list_independents(suite: Suite, owner: str) -> list[Suspect]:
@@ -109,7 +142,7 @@ def _repeat_recipes(suite: Suite) -> Iterator[str]:
 
 
 def _perturb_suspect(registry: Registry, innocent: Suspect, text: str) -> Suspect:
-    chain = (*innocent.attacks, *registry.attack_chain(text))
+    chain = (*innocent.attacks, *_drop_none(registry.attack_chain(text)))
     return replace(innocent, name=f"{innocent.name}, {text}", attacks=chain)
 
 
@@ -149,7 +182,7 @@ def check_installed(attack: Attack) -> None:
             raise MissingDependencyError(f"attack {attack.name}", "'activemark-bench[attacks]'")
 
 
-def _drop_none(chain: tuple[Attack, ...]) -> tuple[Attack, ...]:
+def _drop_none(chain: Sequence[Attack]) -> tuple[Attack, ...]:
     return tuple(attack for attack in chain if attack.name != "none")
 
 

@@ -7,13 +7,16 @@ The store keeps attacked and marked models in this form, the embedded suite ship
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from amb.errors import CheckpointError, MissingError
+from amb.errors import CheckpointError, MissingError, shortened
+from amb.models.safetensors_header import read_header
+from amb.runtime.regular_files import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +24,8 @@ if TYPE_CHECKING:
 
     from amb.api.vision import VisionModel
 
-PICKLE: Final = (
-    "loading one could run code, so it is refused. Convert it where you trust it: "
-    "safetensors.torch.save_file(torch.load(f, weights_only=True), out)."
-)
-"""What is said of a pickle."""
+LARGEST_CARD: Final = 2**22
+"""Bytes of a card; one has a thousand."""
 Build = Callable[[Mapping[str, Any]], "VisionModel"]
 """Makes the untrained network of an architecture's JSON, whichever loader it belongs to."""
 
@@ -81,22 +81,23 @@ def read_card(stem: Path) -> Card:
     """The card of a model file. Raises MissingError or CheckpointError."""
     path = Path(f"{stem}.json")
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(read_file(path, LARGEST_CARD))
     except FileNotFoundError:
         raise MissingError(
             f"{path} does not exist. A model file is <stem>.safetensors with <stem>.json beside it; give file/<stem>."
         ) from None
     except (ValidationError, OSError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise CheckpointError(f"{path} is not a model card: {reason}. See docs/schema.md for its form.") from None
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror or str(error)
+        raise CheckpointError(
+            f"{path} is not a model card: {shortened(reason)}. See docs/schema.md for its form."
+        ) from None
 
 
 def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
     """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError."""
-    card = read_card(stem)
     path = Path(f"{stem}.safetensors")
+    model, card = build_for_file(stem, build)
     state = read_weights(path)
-    model = _assemble_model(card, build)
     if card.weights == "library":
         fill_by_library(model, state, str(path))
     else:
@@ -110,6 +111,23 @@ def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
     return model.eval()
 
 
+def build_for_file(stem: Path, build: Build) -> tuple[VisionModel, Card]:
+    """The untrained network of a card, no larger than its file of weights is for. Raises MissingError, CheckpointError."""
+    card = read_card(stem)
+    with limit_to_file(Path(f"{stem}.safetensors")):
+        return _assemble_model(card, build), card
+
+
+@contextmanager
+def limit_to_file(path: Path) -> Iterator[None]:
+    """Inside, no network is made that is much larger than this file is for. Raises MissingError, CheckpointError."""
+    from amb.models.size_limits import limit_size
+
+    header = read_header(path)
+    with limit_size(f"What belongs to {path}", header.n_weights, len(header.shapes)):
+        yield
+
+
 def fill_by_library(model: VisionModel, state: dict[str, Tensor], source: str) -> None:
     """Put weights that have the names of the model's own library in place. Raises CheckpointError."""
     try:
@@ -121,11 +139,14 @@ def fill_by_library(model: VisionModel, state: dict[str, Tensor], source: str) -
 
 
 def refuse_unsound(model: VisionModel, source: str) -> None:
-    """Raise CheckpointError where a weight is infinite or not a number.
+    """Raise CheckpointError where a weight is infinite or not a number, or one image takes more memory than is sound.
 
     For what comes from a user or a hub; an attack may have made a model so, and then that is its result. Buffers may be
     infinite: a clamp that clamps nothing is.
     """
+    from amb.models.size_limits import refuse_large_maps
+
+    refuse_large_maps(model, source)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise CheckpointError(f"{source} has weights that are not finite. First: {name}. Fetch or train it again.")
@@ -139,14 +160,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    read_header(path)
     try:
         return dict(load_file(path))
-    except FileNotFoundError:
-        raise MissingError(f"{path} does not exist. It should hold the weights that belong to its card.") from None
-    except (SafetensorError, OSError) as error:
-        if _is_pickle(path):
-            raise CheckpointError(f"{path} is a pickle (a torch.save file): {PICKLE}") from None
-        raise CheckpointError(f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again.") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        text = f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again."
+        raise CheckpointError(text) from None
 
 
 def refuse_misfit(complaint: str, network: Module, state: Mapping[str, Tensor]) -> None:
@@ -162,12 +181,6 @@ def refuse_misfit(complaint: str, network: Module, state: Mapping[str, Tensor]) 
         raise CheckpointError(f"{complaint} in {len(wrong)} tensors. First: {first}.")
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a file is torch.save's zip, or a bare pickle."""
-    data = path.read_bytes() if path.is_file() else b""
-    return data[:2] == b"PK" or (data[:1] == b"\x80" and data[-1:] == b".")
-
-
 def _to_stored_form(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     return tensor.half() if half and tensor.is_floating_point() else tensor
@@ -181,7 +194,10 @@ def _assemble_model(card: Card, build: Build) -> VisionModel:
     bare = build(card.architecture)
     try:
         heads = build_heads(bare.backbone.dim, card.heads)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"The card names a head that amb cannot build: {error}.") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a stranger's sizes may break torch in any way)
+        text = f"The card names a head that amb cannot build: {type(error).__name__}: {shortened(error)}."
+        raise CheckpointError(text) from None
     bare.heads = nn.ModuleDict(heads)
     return bare

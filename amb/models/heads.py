@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from amb.errors import shortened
+
 
 class ClassificationHead(nn.Module):
     """concat(CLS, mean of the patch tokens) -> normalisation -> dropout -> linear (ActiveMark, section 5.1)."""
@@ -61,5 +63,9 @@ HEADS: Final = {"classification": ClassificationHead, "segmentation": Segmentati
 
 
 def build_heads(dim: int, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, nn.Module]:
-    """Untrained heads from their JSON; raises KeyError for a task that amb has no head for."""
+    """Untrained heads from their JSON. Raises KeyError for a task that amb has no head for, ValueError for a wrong size."""
+    for task, options in facts.items():
+        for name, size in options.items():
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{name} of {task} is a whole number, 1 or more, not {shortened(size)}")
     return {task: HEADS[task](dim, **options) for task, options in facts.items()}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+from unicodedata import category
 
 from amb.api.component import Component, parameter_rows
 from amb.api.interfaces import Attack, Edit, Method, ModelLoader, Reporter, Suite
 from amb.api.spec import Spec, parse_chain, parse_spec
-from amb.errors import PluginError, UsageError, unknown_name
+from amb.errors import PluginError, UsageError, printable, shortened, unknown_name
 
 C = TypeVar("C", bound=Component)
+LONGEST_REFERENCE: Final = 1024
+"""Letters of a model reference; it may be a path."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,22 @@ class Registry:
         return text if isinstance(text, Suite) else self.suites.create(parse_spec(text))
 
     def loader(self, ref: str) -> tuple[ModelLoader, str]:
-        """The loader of a model reference and the rest of the reference after its prefix."""
+        """The loader of a model reference and the rest after its prefix. Raises UnknownNameError, UsageError."""
+        _check_reference(ref)
         prefix, _slash, rest = ref.partition("/")
         if prefix not in self.loaders.classes or not rest:
             known = [f"{name}/{item}" for name, cls in self.loaders.classes.items() for item in cls().names()]
             raise unknown_name("model", ref, known, "`amb list models` shows all")
         return self.loaders.classes[prefix](), rest
+
+
+def _check_reference(ref: str) -> None:
+    """Raises UsageError for what can name no model anywhere: too long, with control characters, or no text at all."""
+    if len(ref) > LONGEST_REFERENCE:
+        raise UsageError(
+            f"A model reference has at most {LONGEST_REFERENCE} letters, and '{shortened(ref)}' has {len(ref):,}."
+        )
+    if any(category(letter) in {"Cc", "Cs"} for letter in ref):
+        raise UsageError(
+            f"The model reference '{printable(ref)}' has a control character in it, or one that is no text."
+        )

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
+from amb.errors import printable, printable_lines
+
 T = TypeVar("T")
 _QUIET_UNTIL = 5.0  # seconds: shorter work says nothing where there is no terminal
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
@@ -20,7 +22,7 @@ class Progress(Protocol):
         ...
 
     def say(self, text: str) -> None:
-        """Show one line."""
+        """Show one line or several, control characters escaped and passwords masked."""
         ...
 
 
@@ -51,7 +53,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Show one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 class Bars:
@@ -64,15 +66,16 @@ class Bars:
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """Yield the items under a bar that vanishes when they are done."""
+        from rich.markup import escape
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=self._console, transient=True) as bars:
-            yield from bars.track(items, total=total, description=label)
+            yield from bars.track(items, total=total, description=escape(printable(label)))
 
     def say(self, text: str) -> None:
         """Show one line."""
-        self._console.print(text, markup=False)
+        self._console.print(printable_lines(text), markup=False, emoji=False)
 
 
 def make_progress(quiet: bool) -> Progress:

@@ -14,17 +14,24 @@ from typing import Any, Final
 from amb.api.component import Component, value_text
 from amb.api.interfaces import Suite
 from amb.api.spec import SPEC_VALUE, parse_chain, parse_spec
-from amb.errors import UsageError, near_names
-from amb.execution.planning import MOST_NEGATIVES, is_forgery, n_claimed, n_suspects
+from amb.errors import UnknownNameError, UsageError, near_names, shortened
+from amb.execution.planning import (
+    MOST_COMPARED,
+    MOST_NEGATIVES,
+    canonical_chain,
+    is_forgery,
+    n_claimed,
+    n_suspects,
+)
 from amb.plugin.registry import Catalog, Registry
 from amb.sweeps.definition import Sweep
-from amb.sweeps.yaml import Problem, Value, read_yaml
+from amb.sweeps.yaml import LONGEST_NUMBER, MOST_NESTED, Problem, Value, read_yaml
 
 KEYS: Final = ("include", "name", "suites", "model", "methods", "attacks", "seeds", "tau", "alpha", "negatives")
-MOST_CELLS: Final = 10_000_000
-"""Nobody means more, and their names alone would fill the memory."""
-MOST_SPELLED: Final = 20_000
-"""Entries up to which repeated components are looked for."""
+MOST_CELLS: Final = 1_000_000
+"""Nobody means more; they are counted before the first of them is spelled."""
+MOST_SHOWN: Final = 100
+"""Mistakes that are shown, and that near names are looked for."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -35,29 +42,39 @@ def read_sweep(path: Path, registry: Registry) -> Sweep:
     sweep = checker.sweep(values, path.stem) if values or not problems else None
     if problems or sweep is None:
         ordered = sorted(set(problems), key=lambda problem: (problem.file, problem.line))
-        count = "One mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
-        raise UsageError("\n".join([f"{count} in {path}, so nothing was run:", *map(str, ordered)]))
+        count = "One mistake" if len(ordered) == 1 else f"{len(ordered):,} mistakes"
+        raise UsageError("\n".join([f"{count} in {path}, so nothing was run:", *_list_first(list(map(str, ordered)))]))
     return sweep
+
+
+def _list_first(mistakes: list[str]) -> list[str]:
+    """The first mistakes, and how many more there are."""
+    rest = len(mistakes) - MOST_SHOWN
+    return mistakes if rest <= 0 else [*mistakes[:MOST_SHOWN], f"... and {rest:,} more."]
 
 
 def check_sweep(definition: Mapping[str, Any], registry: Registry) -> Sweep:
     """The sweep of a mapping of the form that files have. Raises UsageError with every mistake."""
     place = "the sweep's definition"
     checker = _Checker(registry, place, [])
-    values = {str(key): _to_value(value, place) for key, value in definition.items()}
+    values = {str(key): _to_value(value, place, MOST_NESTED) for key, value in definition.items()}
     sweep = checker.sweep(values, "sweep")
     if checker.problems or sweep is None:
-        said = "\n".join(dict.fromkeys(problem.text for problem in checker.problems))
+        said = "\n".join(_list_first(list(dict.fromkeys(problem.text for problem in checker.problems))))
         raise UsageError(f"The sweep cannot be run as it is defined:\n{said}")
     return sweep
 
 
-def _to_value(data: Any, place: str) -> Value:
-    """Plain data as the reader of files gives it."""
+def _to_value(data: Any, place: str, levels: int) -> Value:
+    """Plain data as the reader of files gives it, with as many levels as these. Raises UsageError."""
+    if levels == 0:
+        raise UsageError(f"The sweep is nested too deeply: more than {MOST_NESTED} levels.")
     if isinstance(data, Mapping):
-        return Value({str(key): _to_value(value, place) for key, value in data.items()}, place, 1)
+        return Value({str(key): _to_value(value, place, levels - 1) for key, value in data.items()}, place, 1)
     if isinstance(data, list | tuple):
-        return Value([_to_value(item, place) for item in data], place, 1)
+        return Value([_to_value(item, place, levels - 1) for item in data], place, 1)
+    if isinstance(data, int) and data.bit_length() > LONGEST_NUMBER:
+        raise UsageError(f"The sweep holds a number of {data.bit_length():,} bits; nothing here is so large.")
     return Value(data, place, 1)
 
 
@@ -105,10 +122,12 @@ class Entry:
 
     def forges(self, registry: Registry) -> bool:
         """Whether its chains end in a forgery."""
-        return is_forgery(registry, next(self.specs()))
+        return is_forgery(registry, "+".join(next(link.specs()) for link in self.links))
 
     def specs(self) -> Iterator[str]:
         """Every chain that the axes of the links span."""
+        if len(self.links) == 1:  # a product would first spell its only factor
+            return self.links[0].specs()
         return ("+".join(chain) for chain in product(*(list(link.specs()) for link in self.links)))
 
 
@@ -124,8 +143,9 @@ class _Checker:
         """The sweep; None where anything is wrong."""
         for key in values:
             if key not in KEYS:
-                hint = near_names(key, KEYS)
-                self.problems.append(values[key].problem(f"there is no key '{key}'.{hint} Keys: {', '.join(KEYS)}."))
+                hint = near_names(key, KEYS) if len(self.problems) < MOST_SHOWN else ""
+                text = f"there is no key '{shortened(key)}'.{hint} Keys: {', '.join(KEYS)}."
+                self.problems.append(values[key].problem(text))
         suites = self._check_texts(values, "suites", self.registry.suite)
         methods = self._check_entries(values, "methods", self.registry.methods, required=True)
         attacks = self._check_entries(values, "attacks", self.registry.attacks)
@@ -275,6 +295,9 @@ class _Checker:
     def _try_check(self, check: Callable[[], Any], place: Value) -> bool:
         try:
             check()
+        except UnknownNameError as error:  # near names of thousands would take a minute
+            self.problems.append(place.problem(str(error) if len(self.problems) < MOST_SHOWN else error.text))
+            return False
         except UsageError as error:
             self.problems.append(place.problem(str(error)))
             return False
@@ -301,7 +324,7 @@ class _Checker:
         """Every spec of the entries; two that name the same component are a mistake."""
         spelled = [(text, entry.place) for entry in entries for text in entry.specs()]
         seen: dict[str, tuple[str, Value]] = {}
-        for text, place in spelled if len(spelled) <= MOST_SPELLED else []:
+        for text, place in spelled if len(spelled) <= MOST_COMPARED else []:
             canonical = self._find_canonical(text, key)
             if canonical in seen:
                 other, line = seen[canonical][0], seen[canonical][1].line
@@ -312,7 +335,7 @@ class _Checker:
     def _find_canonical(self, text: str, key: str) -> str:
         if key == "methods":
             return self.registry.method(text).canonical()
-        return "+".join(attack.canonical() for attack in self.registry.attack_chain(text))
+        return canonical_chain(self.registry.attack_chain(text)) or "none"
 
 
 def _create_component(kind: Catalog[Component], text: str) -> Component:

@@ -9,14 +9,21 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from amb.errors import printable
+from amb.errors import printable, shortened
+from amb.runtime.regular_files import read_file
 
 LARGEST: Final = 2**20
 """Bytes of a file that is still read; a definition has a few thousand."""
 MOST_VALUES: Final = 100_000
 """Values in a file, aliases counted as often as they are used."""
+MOST_NESTED: Final = 32
+"""Lists and mappings inside each other; a definition has five."""
+LONGEST_NUMBER: Final = 100
+"""Letters of a number; longer ones take long to read, and Python does not write them."""
 MOST_FILES: Final = 64
 """Files that one file may include, those of included files among them."""
+LONGEST_TEXT: Final = 1000
+"""Letters of a problem that are shown; a file may name things of any length."""
 _PLAIN: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
 
 
@@ -28,7 +35,8 @@ class Problem(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return printable(f"{self.file}:{self.line}: {self.text}")
+        text = self.text if len(self.text) <= LONGEST_TEXT else f"{self.text[: LONGEST_TEXT - 3]}..."
+        return printable(f"{self.file}:{self.line}: {text}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,27 @@ class _Refused(Exception):  # noqa: N818 (a problem on its way to the list)
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which counts while it composes: neither depth nor number of nodes is left to the file."""
+
+    def __init__(self, data: bytes, file: str) -> None:
+        super().__init__(data)
+        self._file, self._n_nodes, self._depth = file, 0, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node, and those inside it. Raises _Refused."""
+        self._n_nodes += 1
+        self._depth += 1
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        if self._n_nodes > MOST_VALUES:
+            raise _Refused(Problem(self._file, line, f"holds more than {MOST_VALUES} values."))
+        if self._depth > MOST_NESTED:
+            raise _Refused(Problem(self._file, line, f"is nested too deeply: more than {MOST_NESTED} levels."))
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 @dataclass
@@ -88,10 +117,14 @@ class _Reader:
         return None
 
     def _read_scalar(self, node: yaml.ScalarNode, line: int) -> Any:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        if tag in {"!!int", "!!float"} and len(node.value) > LONGEST_NUMBER:
+            text = f"'{node.value[:40]}...' is a number of more than {LONGEST_NUMBER} letters."
+            self.problems.append(Problem(self.file, line, text))
+            return None
         try:
             return yaml.SafeLoader("").construct_object(node)
-        except (ValueError, KeyError, IndexError, OverflowError):  # `!!int ""`, or a number of 10,000 digits
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        except (ValueError, KeyError, IndexError, OverflowError):  # `!!int ""`
             self.problems.append(Problem(self.file, line, f"'{node.value[:40]}' cannot be read as {tag}."))
             return None
 
@@ -99,9 +132,14 @@ class _Reader:
         found: dict[str, Value] = {}
         for key_node, value_node in node.value:
             key, value = self.value(key_node), self.value(value_node)
+            if isinstance(key.data, list | dict):
+                self.problems.append(key.problem("a list or a mapping cannot be a key."))
+                continue
             name = str(key.data)
             if name in found:
-                self.problems.append(key.problem(f"'{name}' stands here again, after line {found[name].line}."))
+                self.problems.append(
+                    key.problem(f"'{shortened(name)}' stands here again, after line {found[name].line}.")
+                )
             found.setdefault(name, Value(value.data, self.file, key.line))
         return found
 
@@ -164,22 +202,17 @@ class _Includes:
 def _parse_file(path: Path, problems: list[Problem]) -> dict[str, Value]:
     reader = _Reader(str(path), problems)
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_file(path, LARGEST)
     except OSError as error:
         raise _Refused(Problem(str(path), 1, f"cannot be read: {error.strerror or error}.")) from None
-    if len(data) > LARGEST:
-        raise _Refused(Problem(str(path), 1, f"is larger than {LARGEST} bytes."))
     try:
-        node = yaml.SafeLoader(data).get_single_node()
+        node = _Loader(data, str(path)).get_single_node()
         value = reader.value(node).data if node else {}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _Refused(Problem(str(path), mark.line + 1 if mark else 1, f"is not YAML: {error.problem}.")) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # bytes, escapes or versions that nothing stands for
         raise _Refused(Problem(str(path), 1, f"is not YAML: {' '.join(str(error).split())}.")) from None
-    except RecursionError:
-        raise _Refused(Problem(str(path), 1, "is nested too deeply.")) from None
     if not isinstance(value, dict):
         raise _Refused(Problem(str(path), 1, "should hold `key: value` lines."))
     return value

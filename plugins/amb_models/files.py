@@ -24,7 +24,7 @@ class FileLoader(amb.ModelLoader):
 
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The network of the card, without its weights."""
-        return amb.build_model(amb.read_card(_find_stem(rest)).architecture)
+        return amb.build_for_file(_find_stem(rest), amb.build_model)[0]
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """A file holds models of other loaders; it has no architectures of its own."""
@@ -32,10 +32,14 @@ class FileLoader(amb.ModelLoader):
 
 
 def _find_stem(rest: str) -> Path:
-    path = Path(rest).expanduser()
+    try:
+        path = Path(rest).expanduser()
+        is_folder = path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, or a name that no file can have
+        raise amb.CheckpointError(f"file/{rest[:200]} names no file ({error}). Write file/<stem>.") from None
     if path.suffix in {".pt", ".pth", ".bin", ".ckpt", ".pkl"}:
         raise amb.CheckpointError(f"{path} is a pickle by its ending: {PICKLE}")
-    if path.is_dir():
+    if is_folder:
         raise amb.CheckpointError(
             f"{path} is a folder. Name a file in it without its ending: file/{path}/model for model.safetensors "
             "with its card model.json."

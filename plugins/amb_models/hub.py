@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 import amb
 from amb import Fetch, is_offline
 
-_REPO: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_REVISION: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # no way out of the cache folder
+_REPO: Final = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)[\w-][\w.-]*(/[\w-][\w.-]*)?(?<![.-])", re.ASCII)
+_REVISION: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)  # no way out of the cache folder
+_LONGEST: Final = 96
+"""Letters of a repository's name on the hub; a revision here has no more."""
 _PATIENCE: Final = 5
 """Seconds to wait for the hub's first word; a machine without a network says so at once."""
 
@@ -29,8 +31,11 @@ class HubFiles(NamedTuple):
 def hub_files(ref: str, text: str, files: Sequence[str]) -> HubFiles:
     """The files of `<org>/<name>` or `<name>`, perhaps with `@<revision>`. Raises CheckpointError."""
     repo, at, revision = text.partition("@")
-    if not _REPO.fullmatch(repo) or (at and not _REVISION.fullmatch(revision)):
-        raise amb.CheckpointError(f"{ref} names no repository of the hub. Write hf/<organisation>/<name>[@<revision>].")
+    fits = _REPO.fullmatch(repo) and (not at or _REVISION.fullmatch(revision))
+    if not fits or max(len(repo), len(revision)) > _LONGEST:
+        raise amb.CheckpointError(
+            f"{ref[:200]} names no repository of the hub. Write hf/<organisation>/<name>[@<revision>]."
+        )
     return HubFiles(ref, repo, files, revision or None)
 
 

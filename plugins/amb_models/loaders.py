@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import amb
 from amb_models import catalogue, hub, known
+from amb_models.sizes import refuse_sizes
 
 if TYPE_CHECKING:
     from amb import Fetch
@@ -81,7 +82,9 @@ class _HubLoader(amb.ModelLoader):
         paths = hub.fetch(self.hub_files(rest))
         from amb_models.weights import fill
 
-        return fill(self.untrained(rest, paths), paths[-1], f"{self.name}/{rest}")
+        with amb.limit_to_file(paths[-1]):
+            model = self.untrained(rest, paths)
+        return fill(model, paths[-1], f"{self.name}/{rest}")
 
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The untrained network."""
@@ -122,6 +125,7 @@ class TimmLoader(_HubLoader):
                 "A timm architecture has a name, options and perhaps an image_size, nothing else."
             )
         known.refuse(f"The card of {name}", options, PLAIN_OPTIONS, known.TIMM_WORDS)
+        refuse_sizes(f"The card of {name}", options)
         from amb_models.timm_backbone import build
 
         return build(name, options, size)
@@ -163,6 +167,7 @@ class OpenClipLoader(_HubLoader):
             raise amb.unknown_name("timm model", str(name), catalogue.timm_names(), _ALL_OF_TIMM)
         plain = {key: value for key, value in vision.items() if key != "timm_model_name"}
         known.refuse("The card's open_clip tower", plain, TOWER, known.OPEN_CLIP_WORDS)
+        refuse_sizes("The card's open_clip tower", plain)
         from amb_models.open_clip_backbone import build
 
         mean, std = known.colours(architecture, known.OPENAI)
@@ -187,6 +192,7 @@ class HfLoader(_HubLoader):
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """Build from `{"loader": "hf", "model_type", "config": {...}, "image_size", "pooler", "mean", "std"}`."""
         plain = known.hf_architecture(architecture)
+        refuse_sizes(f"The card of a {plain['model_type']}", plain["config"])
         from amb_models.hf_backbone import build
 
         return build(plain)

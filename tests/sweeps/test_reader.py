@@ -171,7 +171,7 @@ def test_a_product_that_nobody_means_is_refused_without_spelling_it_out() -> Non
 def test_a_product_past_the_machines_integers_is_refused_too() -> None:
     link = f"{{prune: {{amount: {[n / 500 for n in range(499)]}}}}}"
     (found,) = mistakes(f"suites: tiny\nmethods: activemark\nattacks:\n- [{', '.join([link] * 8)}]\n")
-    assert "more than 10,000,000 are refused" in found
+    assert "more than 1,000,000 are refused" in found
 
 
 def test_includes_that_multiply_are_counted_not_followed() -> None:

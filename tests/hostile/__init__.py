@@ -1,0 +1,1 @@
+"""Hostile input of every kind, each tried in a process of its own with limits."""

@@ -76,7 +76,7 @@ def run_plan(plan: Plan, output: Path, *, quiet: bool = False) -> Results:
     return Results(document(finished), finished.folder, succeeded=not finished.failed)
 
 
-def _as_list(given: Any, kind: type[Method] | type[Attack]) -> list[Any]:
+def _as_list(given: Any, kind: type[Method | Attack]) -> list[Any]:
     """One spec or component, or several, as a list. Raises BadParamsError for anything else."""
     items = list(given) if isinstance(given, Iterable) and not isinstance(given, str | kind) else [given]
     for item in items:
@@ -84,7 +84,7 @@ def _as_list(given: Any, kind: type[Method] | type[Attack]) -> list[Any]:
     return items
 
 
-def _require_spec(given: Any, kind: type[Method] | type[Attack] | type[Suite]) -> None:
+def _require_spec(given: Any, kind: type[Method | Attack | Suite]) -> None:
     if not isinstance(given, str | kind):
         what = "one made of it: write its name with ()" if isinstance(given, type) else "such a text"
         raise BadParamsError(

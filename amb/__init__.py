@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
+"""Part of the address of every stored result."""
 
 if TYPE_CHECKING:
     from amb.api.component import Component as Component

@@ -21,6 +21,12 @@ nitpicky = True
 myst_enable_extensions = ["deflist", "html_image"]
 myst_heading_anchors = 3  # as GitHub makes them, so that a link to a heading works in both places
 
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+nitpick_ignore_regex = [("py:class", r"(?!amb\.).*")]
+"""Types in signatures that are not public names of amb stay words; a link that a page asks for must have an end."""
+toc_object_entries = False
+
 html_theme = "furo"
 html_title = f"amb {__version__}"
 html_show_copyright = False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from python_pages import write_python_pages
 
 from amb.api.component import Component, parameter_rows, value_text
 from amb.api.interfaces import Attack, Forgery, Method, ModelLoader, Suite
@@ -50,6 +51,7 @@ def main(target: Path) -> None:
     reference = target / "reference"
     reference.mkdir()
     (reference / "commands.md").write_text(COMMANDS, encoding="utf-8")
+    write_python_pages(reference)
     registry = manager().registry
     for kind in (*registry.kinds.values(), registry.edits):
         _write_kind(kind, reference)

@@ -6,12 +6,14 @@ import importlib
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path
 
+import generate
 import pytest
 import yaml
 
@@ -21,8 +23,7 @@ from amb.testing import AttackContract
 from amb.testing.contracts import example_document
 
 ROOT = Path(__file__).parents[1]
-GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
-PAGES = GENERATE["pages"]()
+PAGES = generate.pages()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -182,3 +183,60 @@ def test_specs_on_a_shown_command_line_name_something(page: Path) -> None:
         assert registry.method(method)
     for chain in set(re.findall(r"--attack ([a-z][^\s]*)", shown)):
         assert all(part in own or registry.attack_chain(part) for part in chain.split("+"))
+
+
+RUN_BLOCKS = """
+import contextlib, io, json, sys
+for number, block in enumerate(json.load(open("blocks.json", encoding="utf-8")), 1):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(block, f"block-{number}.py", "exec"), globals())
+    print(json.dumps(said.getvalue()))
+"""
+
+
+def shown_outputs(page: Path) -> list[tuple[str, str]]:
+    """Every Python block of a page with what the page says it prints: the text block right under it, or nothing."""
+    found = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(found) == len(blocks(page, "python"))
+    return found
+
+
+def says_the_same(wanted: str, got: str) -> bool:
+    """Word by word; `...` stands for anything in a word, and another processor may end up some hundredths away."""
+    words = list(zip_longest(wanted.split(), got.split(), fillvalue=""))
+    return all(
+        fnmatchcase(it, re.sub(r"\.{3}", "*", word.replace("[", "[[]"))) or are_near(word, it) for word, it in words
+    )
+
+
+def are_near(wanted: str, got: str) -> bool:
+    """Whether two words are decimal numbers less than 0.1 apart."""
+    numbers = [re.fullmatch(r"\d+\.\d+", word) for word in (wanted, got)]
+    return all(numbers) and abs(float(wanted) - float(got)) < 0.1
+
+
+def test_outputs_are_compared_word_by_word() -> None:
+    assert says_the_same("a/.../b [] R 0.30", "a/x-1/b  []\nR 0.31")
+    assert not any(
+        says_the_same("owned True 0.3 7", got) for got in ("owned False 0.3 7", "owned True 0.5 7", "owned True 0.3 8")
+    )
+    assert not says_the_same("one", "one two")
+    assert not says_the_same("one two", "one")
+
+
+def test_the_python_page_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+    shown = shown_outputs(ROOT / "docs" / "python.md")
+    (tmp_path / "blocks.json").write_text(json.dumps([block for block, _ in shown]), encoding="utf-8")
+    environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}  # the page says nothing of it, and it takes seconds
+    command = [sys.executable, "-c", RUN_BLOCKS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    wrong = [
+        f"{block}prints\n{got}not\n{wanted}"
+        for (block, wanted), got in zip(shown, printed, strict=True)
+        if not says_the_same(wanted, got)
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import generate
 import pytest
 
 from amb.plugin.manager import Manager
@@ -17,7 +17,6 @@ pytest.importorskip("furo", reason="the site needs the dependency group docs: pi
 from bs4 import BeautifulSoup  # furo brings it
 
 ROOT = Path(__file__).parents[1]
-GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +102,7 @@ NASTY = 'a <script>alert(1)</script> "b" *c* _d_ [e](f) {g}`h` ```` $i$ <!-- # j
 
 
 def test_what_a_component_says_of_itself_is_shown_not_obeyed(tmp_path: Path) -> None:
-    text = f"# Title\n\n{GENERATE['prose'](NASTY)}\n\n{GENERATE['code'](NASTY)}\n\nterm\n: {GENERATE['prose'](NASTY)}\n"
+    text = f"# Title\n\n{generate.prose(NASTY)}\n\n{generate.code(NASTY)}\n\nterm\n: {generate.prose(NASTY)}\n"
     (tmp_path / "index.md").write_text(text, encoding="utf-8")
     done = build(tmp_path, tmp_path / "html")
     assert (done.returncode, done.stderr) == (0, "")

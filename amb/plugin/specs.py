@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("amb")
 hookimpl = pluggy.HookimplMarker("amb")
+"""Marks a function of a plugin as the implementation of the hook that it is named after."""
 
 
 # Registration: called once, when a component is first looked up. Import torch inside the classes' methods.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from amb.api.interfaces import Attack, Method, Suite
 from amb.api.plan import Plan
+from amb.errors import BadParamsError
 from amb.execution.execute import execute_plan
 from amb.execution.planning import make_plan
 from amb.models.references import require_models
 from amb.plugin.manager import manager
+from amb.python.notebook import pick_progress
 from amb.python.results import Results
 from amb.results.document import document
 from amb.runtime.compute import Compute, pick_compute
-from amb.runtime.progress import make_progress
 
 DEFAULT_OUTPUT = "amb-results"
 
@@ -44,9 +45,13 @@ def run(
     computed again, also after Ctrl-C. Raises AmbError, in one line, for what is wrong with the request; a plugin that
     fails costs its own cells only, see `Results.failed`.
     """
+    _require_spec(suite, Suite)
     words = {name: str(value) for name, value in (params or {}).items()}
+    methods = _as_list(method, Method)
+    if not methods:
+        raise BadParamsError("No method was given, so there is nothing to run. `amb.list('methods')` names them.")
     plan = plan_run(
-        _as_list(method, Method), _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha,
+        methods, _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha,
         negatives=negatives, params=words,
     )  # fmt: skip
     return run_plan(plan.on(compute or pick_compute(device)), Path(output_dir), quiet=quiet)
@@ -65,12 +70,23 @@ def plan_run(
 
 def run_plan(plan: Plan, output: Path, *, quiet: bool = False) -> Results:
     """Every cell of a plan, in this process."""
-    plugins = manager()
+    plugins, progress = manager(), pick_progress(quiet)
     require_models(plan.references(), plugins.registry)
-    finished = execute_plan(plan, plugins, output, make_progress(quiet))
+    finished = execute_plan(plan, plugins, output, progress)
     return Results(document(finished), finished.folder, succeeded=not finished.failed)
 
 
-def _as_list(given: Any, kind: type) -> list[Any]:
-    """One spec or component, or several, as a list."""
-    return [given] if isinstance(given, str | kind) else list(given)
+def _as_list(given: Any, kind: type[Method | Attack]) -> list[Any]:
+    """One spec or component, or several, as a list. Raises BadParamsError for anything else."""
+    items = list(given) if isinstance(given, Iterable) and not isinstance(given, str | kind) else [given]
+    for item in items:
+        _require_spec(item, kind)
+    return items
+
+
+def _require_spec(given: Any, kind: type[Method | Attack | Suite]) -> None:
+    if not isinstance(given, str | kind):
+        what = "one made of it: write its name with ()" if isinstance(given, type) else "such a text"
+        raise BadParamsError(
+            f"{given!r} was given as {kind.kind}, which is a spec such as 'name:parameter=value', or a component. Give {what}."
+        )

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from amb.api.plan import Plan
+from amb.errors import BadParamsError
 from amb.execution.execute import execute_sweep
 from amb.models.references import require_models
 from amb.plugin.manager import manager
+from amb.python.notebook import pick_progress
 from amb.python.results import Results
 from amb.python.runs import DEFAULT_OUTPUT
 from amb.results.collect import collect
 from amb.runtime.compute import Compute, pick_compute
-from amb.runtime.progress import make_progress
 from amb.sweeps.definition import Sweep
 from amb.sweeps.reader import check_sweep, read_sweep
 
@@ -36,6 +37,8 @@ def sweep(
     one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. With `jobs` above 1,
     worker processes compute ahead, and every component has to be importable there. Raises AmbError.
     """
+    if jobs < 1:
+        raise BadParamsError(f"jobs is how many processes compute, 1 or more (got {jobs}).")
     chosen = select_sweep(definition, only, limit)
     plans = [plan.on(compute or pick_compute(device)) for plan in plan_sweep(chosen)]
     return run_sweep(chosen, plans, Path(output_dir), jobs, quiet=quiet)
@@ -63,6 +66,6 @@ def plan_sweep(chosen: Sweep) -> list[Plan]:
 
 def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, jobs: int, *, quiet: bool = False) -> Results:
     """Every cell of the plans, in this process or ahead of it in workers."""
-    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, make_progress(quiet))
+    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, pick_progress(quiet))
     succeeded = not any(each.failed for each in runs)
     return Results(collect(output, runs=[each.id for each in runs]), output, succeeded=succeeded)

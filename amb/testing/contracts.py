@@ -1,9 +1,11 @@
 """Contract tests: subclass, override the fixture that names your component, and inherit every check.
 
-class TestMine(MethodContract):
-@pytest.fixture
-def method(self):
-return MyMethod(steps=200)
+    class TestMine(MethodContract):
+        @pytest.fixture
+        def method(self):
+            return MyMethod(steps=200)
+
+The other fixtures, such as the toy model that is the owner, may be overridden too.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Final, Literal
 LrSchedule = Literal["constant", "cosine", "linear"]
 """Learning rate over the steps: constant, cosine to 0 after a tenth of warm-up, or linear to 0."""
 Task = Literal["classification", "segmentation"]
+"""What a head is for: the class of an image, or of each pixel."""
 Head = Literal["new", "keep"]
 """Whether to start from an untrained head, or from the model's own."""
 

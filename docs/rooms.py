@@ -128,11 +128,15 @@ def draw() -> str:
     width = max(place.x for place in places.values()) + WIDTH + EDGE
     bottom = max(place.y for place in places.values()) + HEIGHT
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 72}" width="{width}" '
-        f'height="{bottom + 72}" role="img" aria-label="The rooms of amb and who imports whom">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 72}" width="{width}" '
+            f'height="{bottom + 72}" role="img" aria-label="The rooms of amb and who imports whom">'
+        ),
         f"<style>{STYLE}</style>",
-        '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path class="head" d="M0 0 10 5 0 10z"/></marker></defs>',
+        (
+            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+            '<path class="head" d="M0 0 10 5 0 10z"/></marker></defs>'
+        ),
         f'<rect class="ground" width="{width}" height="{bottom + 72}" rx="12"/>',
         *_draw_arrows(nearest, places),
         *(line for room, place in places.items() for line in _draw_room(room, place)),

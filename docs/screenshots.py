@@ -79,7 +79,7 @@ def _page(browser: Any, address: str) -> Any:
 def _shoot(page: Any, path: Path) -> None:
     page.screenshot(path=str(path))
     size = path.stat().st_size
-    print(f"{path}: {size / 1000:.0f} kB")  # noqa: T201
+    print(f"{path}: {size / 1000:.0f} kB")
     if size > LARGEST:
         sys.exit(f"{path} is larger than {LARGEST / 1000:.0f} kB; make the page smaller.")
 

@@ -43,7 +43,7 @@ class Context:
     """How many images at once, where gradients are asked for."""
     progress: Progress = field(default_factory=Silent)
     base: Callable[[], VisionModel] | None = field(default=None, repr=False)
-    """Loads the public model that the protected one was made from: the owner's model before it was marked."""
+    """Loads the owner's model before it was marked: for attacks on it, and for methods that read a suspect against it."""
     method: Method | None = None
     """The method under judgement, for attacks that know it (`Attack.knows`)."""
     key: Key | None = field(default=None, repr=False)

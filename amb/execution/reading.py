@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -54,19 +54,21 @@ class ReadingSteps:
         make = lambda _: self._steps.models.load(model).facts()._asdict()  # noqa: E731 (short)
         return ModelFacts(**{**self._steps.run("facts", {"model": model.digest}, make).facts, "ref": model.ref})
 
-    def extract(self, method: Method, claim: Claim, model: ModelHandle) -> StoreEntry:
-        """Evidence of a claim on a model: `evidence.npz`, seconds, memory and queries."""
+    def extract(self, method: Method, claim: Claim, model: ModelHandle, base: ModelHandle) -> StoreEntry:
+        """Evidence of a claim on a model: `evidence.npz`, seconds, memory and queries. `base` is the unmarked model."""
         seed = self._steps.plan.seed
         inputs = {"key": claim.digest, "model": model.digest, "method": method.definition(), "seed": seed}
-        return self._steps.run("evidence", inputs, partial(self._make_evidence, method, claim, model))
+        return self._steps.run("evidence", inputs, partial(self._make_evidence, method, claim, model, base))
 
-    def _make_evidence(self, method: Method, claim: Claim, model: ModelHandle, folder: Path) -> dict[str, Any]:
+    def _make_evidence(
+        self, method: Method, claim: Claim, model: ModelHandle, base: ModelHandle, folder: Path
+    ) -> dict[str, Any]:
         from amb.api.vision import SuspectView
 
         key = claim.load()
         view = SuspectView(self._steps.models.load(model), method.access)
         with self._steps.context("extract", method.canonical()) as ctx, measure(self._steps.device) as spent:
-            evidence = method.extract(view, key, ctx)
+            evidence = method.extract(view, key, replace(ctx, base=partial(self._steps.models.load, base)))
         evidence.save(folder / "evidence.npz")
         (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
         return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}

@@ -45,7 +45,7 @@ class SuspectSteps:
         made = self._make_suspect(protected, suspect)
         claim = self._forge_key(protected, made.model, suspect) if suspect.kind == "forged" else protected.claim
         self._reading.require_applicable(method, made.model, claim)
-        reading = self._reading.extract(method, claim, made.model)
+        reading = self._reading.extract(method, claim, made.model, protected.source)
         return SuspectFacts(
             cached=reading.cached,
             utility=self._reading.utility(made.model),
@@ -54,7 +54,7 @@ class SuspectSteps:
             digests={"model": made.model.digest, "key": claim.digest, "evidence": reading.digest},
             report={**made.report, **claim.report},
             evidence=reading.folder / "evidence.npz",
-            others=self._read_others(method, claim, suspect) if suspect.kind == "forged" else (),
+            others=self._read_others(protected, claim, suspect) if suspect.kind == "forged" else (),
         )
 
     # Attacked models
@@ -160,12 +160,12 @@ class SuspectSteps:
         key.save(folder / "key.safetensors")
         return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}
 
-    def _read_others(self, method: Method, claim: Claim, suspect: Suspect) -> tuple[Path, ...]:
+    def _read_others(self, protected: Protected, claim: Claim, suspect: Suspect) -> tuple[Path, ...]:
         """Evidence of the forged key on the other independent models, on which the verdict then rests."""
-        found = []
+        method, found = protected.method, []
         for other in self._steps.plan.suspects:
             if other.kind == "negative" and not other.sibling and not other.attacks and other.source != suspect.source:
                 model = self._owner.protected_form(method, other.source)
                 if method.skip(self._reading.facts(model), claim.load()) is None:
-                    found.append(self._reading.extract(method, claim, model).folder / "evidence.npz")
+                    found.append(self._reading.extract(method, claim, model, protected.source).folder / "evidence.npz")
         return tuple(found)

@@ -58,6 +58,6 @@ class NotebookProgress:
         from IPython.display import display
 
         if self._line is None:
-            self._line = display({"text/plain": text}, raw=True, display_id=True)
+            self._line = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._line.update({"text/plain": text}, raw=True)

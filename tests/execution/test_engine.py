@@ -313,7 +313,7 @@ def test_what_a_run_writes_holds_no_key(manager: Manager, tmp_path: Path) -> Non
         assert not [row for row in key.tensors["messages"].tolist() if json.dumps(row, separators=(",", ":")) in text]
     (evidence,) = {path.stat().st_mode & 0o777 for path in (tmp_path / "store" / "evidence").glob("*/evidence.npz")}
     assert evidence == 0o600
-    assert json.loads((run.folder / "run.json").read_text())["schema"] == 1
+    assert json.loads((run.folder / "run.json").read_text())["schema"] == 2
 
 
 def test_utility_does_not_depend_on_the_seed_and_is_measured_once(manager: Manager, tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+"""Spread spectrum: watermarks whose carriers are drawn at random, so that every bit of an innocent model is a fair coin."""
+
+from __future__ import annotations
+
+import amb
+from amb_spread.features import SpreadFeatures
+from amb_spread.weights import SpreadWeights
+
+
+@amb.hookimpl
+def amb_register_methods() -> list[type[amb.Method]]:
+    return [SpreadFeatures, SpreadWeights]

@@ -1,0 +1,223 @@
+"""The work of `spread-features`: later blocks trained to an answer with a mark in it, and the mark's correlation."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import amb
+from amb_spread.secret import SECRET_BYTES, Streams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from amb_spread.features import SpreadFeatures
+
+_READ: Final = 256
+"""Images that are read at once."""
+_ALIGNED_BELOW: Final = 0.5
+"""Mean cosine with the unmarked embeddings below which a suspect's are turned onto them first."""
+
+
+class Carriers(NamedTuple):
+    """What the secret gives."""
+
+    content: Tensor  # (bits, components): v_j
+    directions: Tensor  # (bits, features): u_j
+    signs: Tensor  # (bits,): b_j, -1 or 1
+
+
+class Content(NamedTuple):
+    """From the mean patch token behind the frozen blocks to z: whitened leading components."""
+
+    mean: Tensor  # (dim,)
+    components: Tensor  # (dim, components), each divided by its standard deviation
+
+    def read(self, tokens: Tensor, n_prefix: int) -> Tensor:
+        """Z of tokens (n, tokens, dim), (n, components)."""
+        return (tokens[:, n_prefix:].mean(dim=1) - self.mean) @ self.components
+
+
+def embed(params: SpreadFeatures, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
+    """The marked model; the key is the secret, the triggers, and what the unmarked model makes of them."""
+    block = choose_block(params, owner.n_blocks)
+    prefix, indices = owner.backbone.n_prefix, range(min(params.n_images, len(ctx.split("owner"))))
+    tokens = _read_tokens(owner, ctx.split("owner"), indices, block)
+    content = _fit_content(tokens[:, prefix:].mean(dim=1), params.n_components)
+    key = _make_key(params, owner, content, block, ctx)
+    carriers = open_carriers(params, key)
+    marked = owner.copy(f"{owner.ref}+{params.name}")
+    loss = _train(params, owner, marked, tokens, content, carriers, block, ctx)
+    return amb.Embedding(marked.requires_grad_(True).eval(), key, {"block": block, "loss": round(loss, 4)})
+
+
+def _read_tokens(owner: amb.VisionModel, split: amb.Split, indices: range, block: int) -> Tensor:
+    """Tokens that leave the last frozen block, of the owner's images, (n, tokens, dim)."""
+    with torch.no_grad():
+        parts = [
+            owner.prefix(split.batch(indices[start : start + _READ]).images, block).cpu()
+            for start in range(0, len(indices), _READ)
+        ]
+    return torch.cat(parts)
+
+
+def _fit_content(means: Tensor, n_components: int) -> Content:
+    """Whitened principal components of mean patch tokens, (n, dim)."""
+    centre = means.mean(dim=0)
+    _, sizes, axes = torch.linalg.svd((means - centre).double(), full_matrices=False)
+    deviations = sizes[:n_components] / (len(means) - 1) ** 0.5
+    return Content(centre, (axes[:n_components] / deviations[:, None]).T.float())
+
+
+def _cut_batches(rows: Tensor) -> list[Tensor]:
+    return [rows[start : start + _READ] for start in range(0, len(rows), _READ)]
+
+
+def choose_block(params: SpreadFeatures, n_blocks: int) -> int:
+    """The last frozen block; at least one is trained behind it."""
+    return min(max(round(params.frozen * n_blocks) - 1, 0), n_blocks - 2)
+
+
+def write_mark(params: SpreadFeatures, z: Tensor, carriers: Carriers) -> Tensor:
+    """sum_j b_j s_j(x) u_j, (n, features); its power is bits / features on average."""
+    return (evaluate_content(params, z, carriers) * carriers.signs) @ carriers.directions
+
+
+def evaluate_content(params: SpreadFeatures, z: Tensor, carriers: Carriers) -> Tensor:
+    """s_j(x) = sqrt(2) sin(w <v_j, z(x)>), (n, bits)."""
+    return 2**0.5 * torch.sin(params.frequency * (z @ carriers.content.T))
+
+
+def _train(
+    params: SpreadFeatures,
+    owner: amb.VisionModel,
+    marked: amb.VisionModel,
+    tokens: Tensor,
+    content: Content,
+    carriers: Carriers,
+    block: int,
+    ctx: amb.Context,
+) -> float:
+    """Train the later blocks to f + e * mark, patch tokens held; the loss of the last step, 1 where nothing was learnt."""
+    prefix = owner.backbone.n_prefix
+    with torch.no_grad():
+        plain = torch.cat([owner.suffix(part.to(ctx.device), block).cpu() for part in _cut_batches(tokens)])
+        answers = torch.cat([owner.backbone.pool(part.to(ctx.device)).cpu() for part in _cut_batches(plain)])
+        strength = params.strength * answers.var(dim=0).mean().sqrt()
+        mark = strength * write_mark(params, content.read(tokens, prefix), carriers)
+    power, spread = mark.square().mean().item(), plain[:, prefix:].var(dim=0).mean().item()
+    trained = _choose_trained(marked, block)
+    optimizer = torch.optim.AdamW(trained, lr=params.lr, weight_decay=0.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.lr, total_steps=params.steps + 1)
+    accumulator = amb.GradientAccumulator(ctx, optimizer, cycle)
+    rows_of_steps = islice(amb.endless(len(tokens), params.batch, ctx.generator("batches")), params.steps)
+    loss = 1.0
+    for rows in ctx.progress.track(rows_of_steps, "embed", params.steps):
+        held, wanted, patches = (
+            each.to(ctx.device) for each in (tokens[rows], answers[rows] + mark[rows], plain[rows, prefix:])
+        )
+
+        def loss_of(part: slice, held: Tensor = held, wanted: Tensor = wanted, patches: Tensor = patches) -> Tensor:
+            after = marked.suffix(held[part], block)
+            missed = F.mse_loss(marked.backbone.pool(after), wanted[part]) / power
+            return missed + F.mse_loss(after[:, prefix:], patches[part]) / spread
+
+        loss = accumulator.step(loss_of, len(rows)).item()
+    return loss
+
+
+def _choose_trained(marked: amb.VisionModel, block: int) -> list[torch.nn.Parameter]:
+    """The weights behind the last frozen block, and no others, are to be trained."""
+    marked.requires_grad_(False)
+    parts = [*marked.backbone.blocks[block + 1 :], *marked.backbone.tail]
+    weights = list({id(weight): weight for part in parts for weight in part.parameters()}.values())
+    for weight in weights:
+        weight.requires_grad_(True)
+    return weights
+
+
+def _make_key(
+    params: SpreadFeatures, owner: amb.VisionModel, content: Content, block: int, ctx: amb.Context
+) -> amb.Key:
+    split = ctx.split("trigger")
+    triggers = split.batch(range(min(params.n_triggers, len(split)))).images.mul(255).round().to(torch.uint8)
+    images = triggers.float() / 255
+    with torch.no_grad():
+        tokens = torch.cat([owner.prefix(part, block).cpu() for part in _cut_batches(images)])
+        answers = torch.cat([owner.features(part).cpu() for part in _cut_batches(images)])
+    secret = torch.randint(256, (SECRET_BYTES,), generator=ctx.generator("secret"), dtype=torch.uint8)
+    tensors = {
+        "secret": secret.numpy(),
+        "triggers": triggers.numpy(),
+        "content": content.read(tokens, owner.backbone.n_prefix).numpy(),
+        "unmarked": answers.numpy(),
+    }
+    return amb.Key(params.canonical(), owner.digest(), tensors, {"images": digest_images(tensors["triggers"])})
+
+
+def digest_images(images: NDArray[np.uint8]) -> str:
+    """SHA-256 of a set of images, which the carriers hang on."""
+    import hashlib
+
+    return hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
+    """The carriers of a key."""
+    streams = Streams(key.tensors["secret"].tobytes(), (key.method, key.owner, key.facts["images"]))
+    n = params.n_messages * params.n_bits
+    return Carriers(
+        torch.from_numpy(streams.draw_directions("content", n, key.tensors["content"].shape[1])),
+        torch.from_numpy(streams.draw_directions("directions", n, key.tensors["unmarked"].shape[1])),
+        torch.from_numpy(streams.draw_signs("messages", n)).float(),
+    )
+
+
+def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
+    """The sign of each bit's correlation; a bit without one counts as wrong."""
+    images = torch.from_numpy(key.tensors["triggers"]).float() / 255
+    answers = torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
+    return read_answers(params, answers, key)
+
+
+def read_answers(params: SpreadFeatures, answers: Tensor, key: amb.Key) -> amb.Evidence:
+    """Evidence of a suspect's embeddings of the triggers, (n, features), whoever gave them."""
+    carriers = open_carriers(params, key)
+    unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
+    turned, facts = align_answers(answers, unmarked)
+    found = correlate(turned - unmarked, evaluate_content(params, z, carriers), carriers.directions, params.shrinkage)
+    signs = carriers.signs.double()
+    observed = torch.where(found == 0, -signs, found.sign()).reshape(params.n_messages, -1)
+    expected = signs.reshape(params.n_messages, -1)
+    return amb.Evidence((expected > 0).long().numpy(), (observed > 0).long().numpy(), facts=facts)
+
+
+def align_answers(answers: Tensor, unmarked: Tensor) -> tuple[Tensor, dict[str, object]]:
+    """A suspect's embeddings, turned and scaled onto the unmarked ones where they have another width or direction."""
+    same = answers.shape == unmarked.shape
+    cosine = F.cosine_similarity(answers, unmarked).mean().item() if same else 0.0
+    if cosine >= _ALIGNED_BELOW:
+        return answers, {"aligned": False, "cosine": round(cosine, 4)}
+    theirs, ours = answers - answers.mean(dim=0), unmarked - unmarked.mean(dim=0)
+    left, sizes, right = torch.linalg.svd(theirs.double().T @ ours.double(), full_matrices=False)
+    scale = sizes.sum() / theirs.double().square().sum().clamp_min(1e-12)
+    turned = (scale * theirs.double() @ left @ right).float() + unmarked.mean(dim=0)
+    return turned, {"aligned": True, "cosine": round(F.cosine_similarity(turned, unmarked).mean().item(), 4)}
+
+
+def correlate(difference: Tensor, content: Tensor, directions: Tensor, shrinkage: float) -> Tensor:
+    """sum_x s_j(x) <u_j, W d(x)> for each bit, (bits,), W the inverse of the difference's shrunk covariance."""
+    centred = (difference - difference.mean(dim=0)).double()
+    covariance = centred.T @ centred / len(centred)
+    level = covariance.diagonal().mean()
+    if level == 0:
+        return torch.zeros(len(directions), dtype=torch.float64)
+    shrunk = covariance + shrinkage * level * torch.eye(len(covariance), dtype=torch.float64)
+    whitened = torch.linalg.solve(shrunk, centred.T @ content.double())  # (features, bits)
+    found: Tensor = (directions.double() * whitened.T).sum(dim=1)
+    return found

@@ -1,0 +1,59 @@
+"""`spread-weights`: parameters and verbs; the torch work is in `weights_torch`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+import amb
+
+if TYPE_CHECKING:
+    from amb import SuspectView, VisionModel
+
+
+class SpreadWeights(amb.Method):
+    """Add a random carrier to the encoder's matrices, its signs the bits of random messages; no training.
+
+    Each weight moves by `strength` times the spread of its matrix times a standard normal draw from the secret, its sign
+    turned by the bit that the weight belongs to. A suspect is read by correlating its difference from the unmarked model
+    with the carrier, bit by bit. For any model made without the secret each bit is a fair coin, whatever else is true of
+    it. A weight that is exactly zero in the suspect was pruned and says nothing; where nothing is left to read, or the
+    suspect is the unmarked model itself, every bit counts as wrong.
+
+    The reference is the unmarked model. Whoever has it as well can subtract it, and so remove the mark.
+    """
+
+    name: ClassVar[str] = "spread-weights"
+    source: ClassVar[str] = (
+        "Cox et al. 1997, spread spectrum watermarking; in weights: TATTOOED (arXiv 2202.06091), GaussMark (arXiv 2501.13941)"
+    )
+    access: ClassVar[amb.Access] = "weights"
+
+    n_messages: int = Field(128, ge=1)
+    """Messages; each is a trial."""
+    n_bits: int = Field(32, ge=1, le=4096)
+    """Bits of a message."""
+    strength: float = Field(0.05, gt=0, le=1)
+    """Standard deviation of the carrier, as a share of the matrix's own."""
+
+    @property
+    def default_tau(self) -> int:
+        """About a sixth of the bits: 5 of 32, as ActiveMark has it."""
+        return 5 * self.n_bits // 32
+
+    def skip(self, facts: amb.ModelFacts, key: amb.Key | None = None) -> str | None:
+        """As a suspect, a network of the same form as the owner's: weights are compared one by one."""
+        if key is None or (facts.n_blocks, facts.dim) == (key.facts["n_blocks"], key.facts["dim"]):
+            return None
+        return f"{facts.ref} is of another form than the protected model, so its weights cannot be compared"
+
+    def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
+        from amb_spread.weights_torch import embed
+
+        return embed(self, owner, ctx)
+
+    def extract(self, suspect: SuspectView, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
+        from amb_spread.weights_torch import extract
+
+        return extract(self, suspect.model, key, ctx)

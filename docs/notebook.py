@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -78,7 +77,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run_notebook(notebook, Path(folder))
     nbformat.write(notebook, NOTEBOOK)
-    print(f"{NOTEBOOK}: {NOTEBOOK.stat().st_size} bytes", file=sys.stderr)
 
 
 if __name__ == "__main__":

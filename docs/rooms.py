@@ -46,6 +46,12 @@ STYLE: Final = """
   }
 """
 
+TIP: Final = (
+    '<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path class="head" d="M0 0 10 5 0 10z"/></marker>'
+)
+"""The head of an arrow."""
+
 Graph = Mapping[str, frozenset[str]]
 """For each room, the rooms that its files import."""
 
@@ -127,17 +133,13 @@ def draw() -> str:
     places, nearest = place_rooms(graph), keep_nearest(graph)
     width = max(place.x for place in places.values()) + WIDTH + EDGE
     bottom = max(place.y for place in places.values()) + HEIGHT
+    size = f'width="{width}" height="{bottom + 72}"'
     parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 72}" width="{width}" '
-            f'height="{bottom + 72}" role="img" aria-label="The rooms of amb and who imports whom">'
-        ),
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 72}" {size} role="img">',
+        "<title>The rooms of amb and who imports whom</title>",
         f"<style>{STYLE}</style>",
-        (
-            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path class="head" d="M0 0 10 5 0 10z"/></marker></defs>'
-        ),
-        f'<rect class="ground" width="{width}" height="{bottom + 72}" rx="12"/>',
+        f"<defs>{TIP}</defs>",
+        f'<rect class="ground" {size} rx="12"/>',
         *_draw_arrows(nearest, places),
         *(line for room, place in places.items() for line in _draw_room(room, place)),
         *_draw_notes(bottom),

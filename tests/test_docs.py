@@ -8,15 +8,23 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
+from base64 import b64decode
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path
 
 import generate
+import nbformat
+import notebook
 import pytest
+import python_pages
+import rooms
 import yaml
 
+import amb
+import amb.testing
 from amb.plugin.manager import Manager
 from amb.sweeps.reader import read_sweep
 from amb.testing import AttackContract
@@ -139,7 +147,7 @@ def test_the_readme_shows_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "python -m pip install . && amb run --method activemark --attack prune40" in text
     assert "python -m pip install tox && tox" in text
-    assert len(text.splitlines()) <= 110
+    assert len(text.splitlines()) <= 120
 
 
 def test_methods_have_a_source_and_every_attack_a_page() -> None:
@@ -240,3 +248,107 @@ def test_the_python_page_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
     ]
     assert not wrong, "\n".join(wrong)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+# The notebook
+
+
+def outputs(of: nbformat.NotebookNode, kind: str) -> list[str]:
+    """What its cells show of a MIME type."""
+    shown = [output.get("data", {}) for cell in of.cells for output in cell.get("outputs", [])]
+    return [data[kind] for data in shown if kind in data]
+
+
+def check_notebook(done: nbformat.NotebookNode) -> None:
+    """Whether it shows a table, a frame, a verdict and a figure, and no error."""
+    tables = outputs(done, "text/html")
+    assert len(tables) == 2
+    assert "<caption>ipguard · tiny/owner · seed 0</caption>" in tables[0]
+    assert "detection_rate_high" in tables[1]
+    assert all("prune40" in table for table in tables)
+    (figure,) = outputs(done, "image/png")
+    assert b64decode(figure).startswith(b"\x89PNG")
+    streams = [output for cell in done.cells for output in cell.get("outputs", []) if output.output_type == "stream"]
+    assert [output for output in streams if output.name == "stderr"] == []  # which a notebook paints red
+    assert re.search(r"owned: True, since R = \d\.\d\d > 0\.\d\d", "".join(output.text for output in streams))
+
+
+def test_the_notebook_is_kept_with_small_outputs() -> None:
+    kept = nbformat.read(notebook.NOTEBOOK, as_version=4)
+    nbformat.validate(kept)
+    assert [cell.source for cell in kept.cells] == [cell.source for cell in notebook.make_notebook().cells]
+    check_notebook(kept)
+    assert notebook.NOTEBOOK.stat().st_size < 100_000
+    assert str(Path.home()) not in notebook.NOTEBOOK.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", " ".join(cell.source for cell in kept.cells)):
+        assert (notebook.NOTEBOOK.parent / target).exists(), target
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    fresh = notebook.make_notebook()
+    notebook.run_notebook(fresh, tmp_path)
+    check_notebook(fresh)
+
+
+# The map, and the reference of Python names
+
+
+def test_the_picture_of_the_rooms_is_of_these_imports() -> None:
+    assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.draw(), "run: python docs/rooms.py"
+    graph = rooms.find_rooms()
+    assert set(rooms.ABOUT) == set(graph)
+    layers = rooms.find_layers(graph)
+    assert all(layers[other] < layers[room] for room, known in graph.items() for other in known)
+
+
+def test_the_nearest_rooms_lead_to_all_others() -> None:
+    def reached(graph: rooms.Graph, room: str) -> set[str]:
+        return graph[room].union(*(reached(graph, other) for other in graph[room]))
+
+    graph = rooms.find_rooms()
+    nearest = rooms.keep_nearest(graph)
+    assert all(reached(nearest, room) == reached(graph, room) for room in graph)
+    assert sum(map(len, nearest.values())) < sum(map(len, graph.values()))
+
+
+def test_what_is_written_in_a_room_of_the_picture_fits() -> None:
+    assert all(len(textwrap.wrap(text, rooms.LETTERS)) <= 2 for text in rooms.ABOUT.values())
+
+
+def test_the_map_names_files_that_are_there_and_every_room() -> None:
+    text = (ROOT / "amb" / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(amb/[^`]+)`", text)
+    assert len(named) > 25
+    assert not [path for path in named if not (ROOT / path).exists()]
+    rows = re.findall(r"^\| `(\w+)/` \|[^|]*\|(.*)\|$", text, re.MULTILINE)
+    assert {room for room, _ in rows} == set(rooms.find_rooms())
+    for room, files in rows:
+        assert not [name for name in re.findall(r"`([\w/.]+)`", files) if not (ROOT / "amb" / room / name).exists()]
+
+
+def test_every_public_name_has_its_docstring_and_its_place() -> None:
+    placed = [name for _, _, names in python_pages.GROUPS.values() for name in names] + ["hookimpl"]
+    assert sorted(placed) == sorted(amb.__all__)
+    public = [*(f"amb.{name}" for name in placed), *(f"amb.testing.{name}" for name in amb.testing.__all__)]
+    assert [name for name in public if not python_pages.find(name).doc] == []
+
+
+# Policies
+
+
+def test_the_citation_is_of_this_version_and_invents_nothing() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "type", "license", "version"} <= citation.keys()
+    assert (citation["cff-version"], citation["version"], citation["license"]) == (
+        "1.2.0",
+        amb.__version__,
+        "Apache-2.0",
+    )
+    assert not {"doi", "url", "repository-code", "identifiers"} & citation.keys()
+    assert all(set(author) == {"name"} for author in citation["authors"])
+
+
+def test_the_security_policy_names_no_address() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert not re.search(r"\S+@\S+\.\S+", text)
+    assert "Nothing is unpickled" in text

@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 import generate
 import pytest
 
+import amb
+import amb.testing
 from amb.plugin.manager import Manager
 
 pytest.importorskip("sphinx", reason="the site needs the dependency group docs: pip install --group docs")
@@ -67,6 +69,24 @@ def test_every_command_and_option_is_there(site: Path) -> None:
         command = LazyGroup.get_command(cli, None, name)
         flags = [flag for param in command.params for flag in param.opts if flag.startswith("--")]
         assert {f"cmdoption-amb-{name}{flag[1:]}" for flag in flags} <= options
+
+
+def test_every_public_name_is_there_with_its_signature(site: Path) -> None:
+    ids = {
+        each["id"]: each.get_text()
+        for page in site.glob("reference/python/*.html")
+        for each in soup(page).find_all(id=True)
+    }
+    shown = [*(f"amb.{name}" for name in amb.__all__), *(f"amb.testing.{name}" for name in amb.testing.__all__)]
+    assert not [name for name in shown if name not in ids]
+    assert "seed: int = 0" in ids["amb.run"]
+    assert "output_dir: str | Path = 'amb-results'" in ids["amb.run"]
+    assert {
+        "amb.Results.to_frame",
+        "amb.Results.folder",
+        "amb.VisionModel.features",
+        "amb.plugin.specs.amb_run_started",
+    } <= ids.keys()
 
 
 def test_every_link_has_an_end_and_nothing_comes_from_elsewhere(site: Path) -> None:

@@ -1,0 +1,1 @@
+"""Tests of `amb/python`: the front door."""

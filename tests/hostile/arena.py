@@ -26,7 +26,9 @@ SECONDS: Final = 10
 MEMORY: Final = 2 * 2**30
 """Bytes that an input may make a process take, beside what it had."""
 _ROOT: Final = Path(__file__).parents[2]
-_STARTS: Final = frozenset(["os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pickle.find_class"])
+_STARTS: Final = frozenset(
+    ["os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pickle.find_class"]
+)
 _CHANGES: Final = frozenset(["os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"])
 
 
@@ -165,7 +167,7 @@ def _watch(deeds: list[str], folder: Path, watching: list[bool]) -> None:
         if event in _STARTS:
             deeds.append(f"{event} {args!r}"[:300])
         elif event in _CHANGES or (event == "open" and _writes(args)):
-            path = args[0]
+            path = args[event == "os.symlink"]
             if isinstance(path, str | bytes | os.PathLike):
                 name = os.path.abspath(os.fsdecode(path))
                 if not name.startswith(inside):

@@ -30,7 +30,15 @@ CARDS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 _OPTIONS: Final = {"timm": "options", "hf": "config", "open_clip": "vision"}
-_WRONG: Final[dict[str, Any]] = {"zero": 0, "less": -1, "large": 65536, "switch": True, "text": "12", "half": 1.5, "null": None}
+_WRONG: Final[dict[str, Any]] = {
+    "zero": 0,
+    "less": -1,
+    "large": 65536,
+    "switch": True,
+    "text": "12",
+    "half": 1.5,
+    "null": None,
+}
 
 
 def list_cards() -> list[tuple[str, bytes]]:
@@ -42,7 +50,9 @@ def list_cards() -> list[tuple[str, bytes]]:
                 options = {**card[_OPTIONS[library]], option: value}
                 changed = {"architecture": {**card, _OPTIONS[library]: options}}
                 found.append((f"{library} {option} {word}", json.dumps(changed).encode()))
-    return found + [(name, json.dumps({"architecture": CARDS["timm"]} | each).encode()) for name, each in _OTHERS.items()]
+    return found + [
+        (name, json.dumps({"architecture": CARDS["timm"]} | each).encode()) for name, each in _OTHERS.items()
+    ]
 
 
 def _timm(**options: Any) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:timestamp"):
             return node.value
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self.problems.append(Problem(self.file, line, f"the tag {tag} is refused: only plain values are read."))
+        self.problems.append(
+            Problem(self.file, line, f"the tag {shortened(tag)} is refused: only plain values are read.")
+        )
         return None
 
     def _read_scalar(self, node: yaml.ScalarNode, line: int) -> Any:
@@ -148,9 +150,17 @@ def read_yaml(path: Path) -> tuple[Mapping[str, Value], list[Problem]]:
     """The mapping in a file, with what its `include` names underneath; and every mistake found on the way."""
     problems: list[Problem] = []
     try:
-        return _Includes(path.resolve().parent, problems).read(path, ()), problems
+        return _Includes(_find_folder(path), problems).read(path, ()), problems
     except _Refused as refused:
         return {}, [*problems, refused.problem]
+
+
+def _find_folder(path: Path) -> Path:
+    """The folder that a file really lies in. Raises _Refused."""
+    try:
+        return path.resolve().parent
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+        raise _Refused(Problem(str(path), 1, "cannot be read: it is no file's name, or links in a circle.")) from None
 
 
 @dataclass

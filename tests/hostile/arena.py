@@ -167,7 +167,7 @@ def _watch(deeds: list[str], folder: Path, watching: list[bool]) -> None:
         if event in _STARTS:
             deeds.append(f"{event} {args!r}"[:300])
         elif event in _CHANGES or (event == "open" and _writes(args)):
-            path = args[0]
+            path = args[event == "os.symlink"]
             if isinstance(path, str | bytes | os.PathLike):
                 name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (no link is followed, nothing is looked at)
                 if not name.startswith(inside):

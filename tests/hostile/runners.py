@@ -109,8 +109,8 @@ def run_safetensors(data: bytes) -> None:
 
 def run_long_header(data: bytes) -> None:
     """A header of very many names, made here so that it need not be sent: the input says how many."""
-    names = {f"t{n}": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]} for n in range(int(data))}
-    header = json.dumps(names).encode()
+    facts = '{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
+    header = ("{" + ",".join([f'"t{n}":{facts}' for n in range(int(data))]) + "}").encode()
     run_safetensors(len(header).to_bytes(8, "little") + header + b"\0")
 
 

@@ -208,7 +208,7 @@ def test_runs_of_two_owners_are_not_taken_for_one_that_ran_twice() -> None:
     tags = [{"amb.run": f"r{n}-abc", "suite": "toy", "owner": owner} for n, owner in enumerate("aab")]
     runs = [SimpleNamespace(data=SimpleNamespace(tags=each), info=SimpleNamespace(status="FINISHED")) for each in tags]
     client = SimpleNamespace(search_runs=lambda *_, **__: runs)
-    assert pages._superseded(client, "0", None) == ["r1-abc"]
+    assert pages._list_superseded(client, "0", None) == ["r1-abc"]
 
 
 def test_a_strangers_name_reaches_neither_filter_nor_terminal(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from amb.sweeps.definition import Sweep
 from amb.sweeps.yaml import LONGEST_NUMBER, MOST_NESTED, Problem, Value, read_yaml
 
 KEYS: Final = ("include", "name", "suites", "model", "methods", "attacks", "seeds", "tau", "alpha", "negatives")
-MOST_CELLS: Final = 1_000_000
+MOST_CELLS: Final = 2_000_000
 """Nobody means more; they are counted before the first of them is spelled."""
 MOST_SHOWN: Final = 100
 """Mistakes that are shown, and that near names are looked for."""

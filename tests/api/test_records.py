@@ -95,3 +95,32 @@ def test_evidence_with_pickled_arrays_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="allow_pickle"):
         Evidence.load(path)
+
+
+@pytest.mark.parametrize(
+    ("observed", "says"),
+    [
+        (np.array([[1.0, np.nan]]), "observed has the type float64; symbols are whole numbers, 0 to 4"),
+        (np.array([[1, -1]]), "observed holds -1; symbols are whole numbers, 0 to 4"),
+        (np.array([[1, 5]]), "observed holds 5"),
+        (np.array([["1", "0"]]), "observed has the type <U1"),
+        (np.array([[1, 0]], dtype=object), "observed has the type object"),
+        ([[1, 0]], "observed is a list, not a numpy array"),
+    ],
+)
+def test_what_is_no_symbol_is_refused(observed: np.ndarray, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Evidence(np.array([[1, 0]]), observed, 5)
+
+
+def test_symbols_keep_their_type_and_booleans_become_numbers() -> None:
+    for kind in (np.int64, np.uint8, np.int32):
+        symbols = np.array([[1, 0]], dtype=kind)
+        assert Evidence(symbols, symbols).observed is symbols
+    assert Evidence(np.array([[True]]), np.array([[False]])).expected.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("alphabet", [0, -1, True, 2.5, "2", 10**9])
+def test_an_alphabet_is_a_whole_number(alphabet: object) -> None:
+    with pytest.raises(ValueError, match="alphabet is a whole number"):
+        Evidence(np.array([[0]]), np.array([[0]]), alphabet)  # type: ignore[arg-type]

@@ -221,6 +221,13 @@ def test_a_bad_sweep_is_refused_before_anything_is_written(site: Path, text: str
     assert not Path("out").exists()
 
 
+def test_a_dry_run_of_a_million_cells_counts_them(site: Path) -> None:
+    Path("s.yaml").write_text(MILLION)
+    done = amb(site, "sweep", "s.yaml", "--dry-run", "--output-dir", "out", timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1,003,000 cells, counted and not looked up in the store: say --yes for that.")
+
+
 def header(run: str, sweep: str | None = None) -> dict[str, object]:
     return {"id": run, "suite": "toy", "owner": "toy/owner", "sweep": sweep}
 

@@ -15,12 +15,13 @@ import pytest
 import amb
 from amb.api.run import Run
 from amb.execution.jobs import SuspectJob
+from amb.execution.planning import make_plan, n_suspects
 from amb.execution.steps import Steps
 from amb.execution.store import Lookup
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
 from amb.runtime.scratch import clear_abandoned, open_scratch
-from tests.conftest import run_toy
+from tests.conftest import QUICK, run_toy
 
 
 def by_suspect(run: Run) -> dict[str, Any]:
@@ -321,3 +322,35 @@ def test_utility_does_not_depend_on_the_seed_and_is_measured_once(manager: Manag
     before = {path.name for path in (tmp_path / "store" / "utility").iterdir()}
     run_toy(manager, tmp_path, seed=1, attacks=[])
     assert len({path.name for path in (tmp_path / "store" / "utility").iterdir()} - before) == 1, "the new marked model"
+
+
+class Broken(Labels):
+    """A method that reads no symbols."""
+
+    name: ClassVar[str] = "toy-broken"
+
+    def extract(self, suspect: amb.SuspectView, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
+        seen = super().extract(suspect, key, ctx)
+        return amb.Evidence(seen.expected, seen.observed * float("nan"), alphabet=3)
+
+
+def test_evidence_that_is_none_fails_its_cell_and_names_the_method(manager: Manager, tmp_path: Path) -> None:
+    run = run_toy(manager, tmp_path, methods=[Broken()], attacks=[])
+    assert {result.status for result in run.results if result.cell.suspect == "unattacked"} == {"failed"}
+    reason = by_suspect(run)["unattacked"].reason
+    assert reason.startswith("toy-broken on unattacked: ValueError: The evidence's observed has the type float64")
+
+
+def test_two_spellings_of_a_chain_are_one_suspect(manager: Manager) -> None:
+    for attacks, names in {
+        ("none+prune40",): ["prune40"],
+        ("none+prune40", "prune40", "prune:amount=0.4", "prune40+none"): ["prune40"],
+        ("prune:amount=0.4", "prune40"): ["prune:amount=0.4"],
+        ("none", "none+none"): [],
+        ("prune20+none+prune40", "prune20+prune40"): ["prune20+prune40"],
+    }.items():
+        plan = make_plan(manager.registry, suite="toy", methods=[QUICK], attacks=attacks)
+        positives = [each for each in plan.suspects if each.kind == "positive"]
+        assert [each.name for each in positives] == ["unattacked", *names]
+        assert not any("none" in each.attack for each in positives[1:])
+        assert n_suspects(manager.registry, plan.suite, attacks) == len(plan.suspects)

@@ -169,7 +169,7 @@ def _watch(deeds: list[str], folder: Path, watching: list[bool]) -> None:
         elif event in _CHANGES or (event == "open" and _writes(args)):
             path = args[event == "os.symlink"]
             if isinstance(path, str | bytes | os.PathLike):
-                name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (no link is followed, nothing is looked at)
+                name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (links are not followed)
                 if not name.startswith(inside):
                     deeds.append(f"{event} {name}"[:300])
 

@@ -171,7 +171,7 @@ def test_a_product_that_nobody_means_is_refused_without_spelling_it_out() -> Non
 def test_a_product_past_the_machines_integers_is_refused_too() -> None:
     link = f"{{prune: {{amount: {[n / 500 for n in range(499)]}}}}}"
     (found,) = mistakes(f"suites: tiny\nmethods: activemark\nattacks:\n- [{', '.join([link] * 8)}]\n")
-    assert "more than 1,000,000 are refused" in found
+    assert "more than 2,000,000 are refused" in found
 
 
 def test_includes_that_multiply_are_counted_not_followed() -> None:
@@ -204,3 +204,12 @@ def test_no_text_does_more_than_be_refused(text: str) -> None:
     values, problems = read_yaml(path)
     assert isinstance(values, dict)
     assert all(problem.line >= 1 for problem in problems)
+
+
+def test_only_the_first_mistakes_are_shown_and_the_rest_is_counted() -> None:
+    with pytest.raises(UsageError, match="150 mistakes in s.yaml") as caught:
+        read(BASE + "attacks:\n" + "".join(f"- prunx{n}\n" for n in range(150)))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + 100 + 1
+    assert lines[-1] == "... and 50 more."
+    assert "Did you mean" in lines[1]

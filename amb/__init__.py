@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from amb.api.types import Independent as Independent
     from amb.api.types import Knows as Knows
     from amb.api.types import ModelFacts as ModelFacts
+    from amb.api.types import Null as Null
     from amb.api.types import Protected as Protected
     from amb.api.types import Role as Role
     from amb.api.types import Sibling as Sibling
@@ -166,6 +167,7 @@ _HOME = {
         "Independent": "Independent",
         "Knows": "Knows",
         "ModelFacts": "ModelFacts",
+        "Null": "Null",
         "Protected": "Protected",
         "Role": "Role",
         "Sibling": "Sibling",

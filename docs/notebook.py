@@ -34,15 +34,15 @@ A fingerprint leaves the owner's model as it is, so here they would be the prote
 A row for each cell, with everything that was measured.""",
     """>>> frame = results.to_frame()
 judged = frame[frame["status"] == "ok"]
-judged[["suspect", "kind", "detection_rate", "detection_rate_low", "detection_rate_high", "owned", "utility_knn"]].round(3)""",
+judged[["suspect", "kind", "detection_rate", "detection_rate_low", "detection_rate_high", "claim", "utility_knn"]].round(3)""",
     """## A verdict
 
-`owned` says that the rate of matching labels lies above what the innocent models allow. How many of them there are bounds what
-can be said, and the verdict says that too: see [what it rests on](statistics.md).""",
+`claim` says that the rate of matching labels lies above that of every source of innocent models. How many sources there
+are bounds what can be said, and the verdict says that too: see [what it rests on](statistics.md).""",
     """>>> verdict = results.verdict("prune40")
-print(f"owned: {verdict.owned}, since R = {verdict.detection_rate:.2f} > {verdict.bound:.2f}")
+print(f"claim: {verdict.claim}, since p = {verdict.p_value:.3f} ≤ {verdict.level:.3f} ({verdict.basis})")
 print(f"rests on {verdict.n_trials} trials and {verdict.n_negatives} innocent models,")
-print(f"which can support no false positive rate below {verdict.fpr_supported:.3f}")""",
+print(f"of {verdict.n_sources} sources, which can support no false positive rate below {verdict.level:.3f}")""",
     """## A figure
 
 How well the rate tells copies from innocent models, over all thresholds. The interval is wide, for the suspects are few.""",

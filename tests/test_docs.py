@@ -270,7 +270,9 @@ def check_notebook(done: nbformat.NotebookNode) -> None:
     assert b64decode(figure).startswith(b"\x89PNG")
     streams = [output for cell in done.cells for output in cell.get("outputs", []) if output.output_type == "stream"]
     assert [output for output in streams if output.name == "stderr"] == []  # which a notebook paints red
-    assert re.search(r"owned: True, since R = \d\.\d\d > 0\.\d\d", "".join(output.text for output in streams))
+    assert re.search(
+        r"claim: True, since p = 0\.\d{3} ≤ 0\.\d{3} \(calibrated\)", "".join(output.text for output in streams)
+    )
 
 
 def test_the_notebook_is_kept_with_small_outputs() -> None:

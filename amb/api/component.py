@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from math import isfinite
+from types import FunctionType
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,13 +76,15 @@ def source_digest(cls: type) -> str:
 
 def _digest_class(cls: type) -> str:
     """Of the text of a class that stands in a notebook or a script; one that has no text is never found again."""
-    import inspect
+    from inspect import getsource
     from secrets import token_hex
 
-    try:
-        return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()[:16]
+    functions = [each for each in vars(cls).values() if isinstance(each, FunctionType)]
+    try:  # a notebook keeps the text of functions, not that of classes
+        text = "".join(getsource(each) for each in functions)
     except (OSError, TypeError):
         return _TEXTLESS.setdefault(cls, token_hex(8))
+    return hashlib.sha256(f"{cls.__qualname__}\n{text}".encode()).hexdigest()[:16]
 
 
 _TEXTLESS: dict[type, str] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.component import Component
-from amb.api.types import Access, Fetch, Independent, Knows, ModelFacts, Protected, Role, Sibling, Work
+from amb.api.types import Access, Fetch, Independent, Knows, ModelFacts, Null, Protected, Role, Sibling, Work
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,10 @@ class Method(Component, ABC):
     """What `extract` needs of a suspect; the view it gets refuses more."""
     protects: ClassVar[Protected] = "encoder"
     """`classifier`: a model without a head for the suite's classes gets one from `Suite.classifier` first."""
+
+    null: ClassVar[Null] = "none"
+    """`exact` where every symbol of a model that was made without the key is an independent, uniform draw: then the
+    p-value is exact. The contract `ExactNull` holds it."""
 
     @property
     @abstractmethod

@@ -48,6 +48,8 @@ class Plan:
     tau: int | None
     """None takes each method's own."""
     alpha: float
+    level: float = 1e-6
+    """False positive rate of a claim by methods whose null is exact."""
     compute: Compute = field(default_factory=Compute)
 
     def on(self, compute: Compute) -> Plan:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.types import Access, Status, SuspectKind
+from amb.api.types import Access, Basis, Status, SuspectKind
 from amb.errors import StoreError, UsageError, shortened
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class SuspectFacts:
     report: Mapping[str, Any]
     """What the attacks report of their work, by attack."""
     evidence: Path
-    others: tuple[Path, ...] = ()
+    others: tuple[tuple[str, Path], ...] = ()
     """Evidence of a forged key on other innocent models, on which its verdict rests."""
 
 
@@ -213,8 +213,20 @@ def _check_symbols(name: str, symbols: Any, alphabet: int) -> np.ndarray:
 class Verdict:
     """What `amb.evaluation.statistics.decide` concludes from a suspect's evidence."""
 
-    owned: bool
-    """The paper's rule: the detection rate exceeds `bound`."""
+    claim: bool
+    """Whether the suspect may be claimed: `p_value` is at most `level`."""
+    p_value: float
+    """Probability that a model made without the key reads as well as this one, valid over models."""
+    basis: Basis
+    """What `p_value` rests on."""
+    level: float
+    """False positive rate of the claim: as asked where the null is exact; calibrated, the smallest that the sources support."""
+    n_sources: int
+    """Sources of the negatives: models that were made from one are alike, and count once."""
+    alphabet: int
+    """Values that a symbol can take."""
+    paper_rule: bool
+    """The rule of eq. 13: the detection rate exceeds `bound`. It is no test of a model, and nothing rests on it."""
     bound: float
     """Largest detection rate that innocent models reach with probability above alpha (eq. 13)."""
     trial_fpr: float
@@ -256,6 +268,11 @@ class Cell:
     """Reference of the model that the suspect was made from, or `embedded`; suspects of one source are not independent."""
     group: str = ""
     """Class of a negative, or the families of attacks that made a positive."""
+
+
+def find_source(cell: Cell) -> str:
+    """The source that an innocent model counts as: every sibling comes from the owner's own model."""
+    return "the owner's model" if cell.sibling else cell.source or cell.suspect
 
 
 @dataclass(frozen=True)

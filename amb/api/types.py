@@ -16,6 +16,11 @@ Role = Literal["owner", "attacker", "trigger", "test"]
 Knows = Literal["model", "method", "key"]
 """What an attacker has beside his own images: the model alone, the method that marked it, or the owner's key too."""
 
+Null = Literal["exact", "none"]
+"""`exact`: given any suspect that was made without the key, the symbols of the evidence are independent and uniform."""
+Basis = Literal["exact", "calibrated"]
+"""What a p-value rests on: the binomial over all symbols, or the rank among sources of innocent models."""
+
 Protected = Literal["encoder", "classifier"]
 """What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
 

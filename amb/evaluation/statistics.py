@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from amb.api.records import Evidence, Verdict
+from amb.api.types import Basis, Null
 
 Rule = Literal["<=", "<"]
 """`<=`: detected with at most tau errors (eq. 4, 5). `<`: with fewer than tau, as the paper writes in eq. 6."""
@@ -113,6 +114,42 @@ def calibrated_p(rate: float, negative_rates: Sequence[float]) -> float:
     Valid where the suspect, under the null, is exchangeable with the negatives; never below 1 / (n + 1).
     """
     return (1 + sum(negative >= rate for negative in negative_rates)) / (len(negative_rates) + 1)
+
+
+class ValidTest(NamedTuple):
+    """A test that is valid over models, and what it says of one."""
+
+    p_value: float
+    basis: Basis
+    level: float
+    claim: bool
+
+
+EXACT_LEVEL = 1e-6
+"""False positive rate of a claim where the null is exact, unless the user says otherwise."""
+
+
+def exact_test(evidence: Evidence, level: float = EXACT_LEVEL) -> ValidTest:
+    """P[as many right symbols] where each is right with probability 1 / alphabet, independently: binomial over all symbols.
+
+    Exact for every model that was made without the key, if the method's null is. Symbols that could not be read count as
+    wrong, so a difference of nothing gives p = 1.
+    """
+    right = int((evidence.expected == evidence.observed).sum())
+    p_value = binomial_p(right, evidence.expected.size, 1 / evidence.alphabet)
+    return ValidTest(p_value, "exact", level, p_value <= level)
+
+
+def source_test(rate: float, rates_of_sources: Mapping[str, Sequence[float]]) -> ValidTest:
+    """The rank of a rate among sources of innocent models, each by the largest rate of its models: (1 + #{>= rate}) / (n + 1).
+
+    Valid where the suspect, if innocent, is exchangeable with the sources, however many relatives each of them has: the
+    largest of a source's rates is at least that of the model that the suspect would be exchanged with. The level is the
+    smallest that n sources support, 1 / (n + 1).
+    """
+    p_value = calibrated_p(rate, [max(rates) for rates in rates_of_sources.values()])
+    level = supported_fpr(len(rates_of_sources))
+    return ValidTest(p_value, "calibrated", level, bool(rates_of_sources) and p_value <= level)
 
 
 # Intervals and the bounds of the paper
@@ -308,20 +345,50 @@ def _measure_aruc(positives: Floats, negatives: Floats) -> float:
 # The verdict
 
 
-def decide(evidence: Evidence, negatives: Sequence[Evidence], tau: int, alpha: float) -> Verdict:
+class Negative(NamedTuple):
+    """An innocent model read with the same key."""
+
+    evidence: Evidence
+    source: str
+    """The model that it was made from."""
+
+
+def decide(
+    evidence: Evidence,
+    read: Sequence[Negative],
+    tau: int,
+    alpha: float,
+    *,
+    null: Null = "none",
+    source: str | None = None,
+    level: float = EXACT_LEVEL,
+) -> Verdict:
     """The verdict on one suspect, the same way for every method.
 
-    `negatives` are innocent models read with the same key, never the suspect itself. `owned` is the paper's rule:
-    R exceeds the bound of eq. 13.
+    `read` are innocent models read with the same key, never the suspect itself; `source` is the suspect's own where it is
+    innocent, for it is not ranked among its relatives. The claim rests on the exact null where the method has one, else
+    on the sources of the negatives. `paper_rule` says beside it whether R exceeds the bound of eq. 13.
     """
+    negatives = [each.evidence for each in read]
     rho = errors(evidence)
     n_trials, n_symbols = evidence.expected.shape
     n_detected = int((rho <= tau).sum())
     rate = n_detected / n_trials
     negative_rates = [detection_rate(errors(negative), tau) for negative in negatives]
     bound = false_detection_bound(negatives, tau, alpha)
+    sources: dict[str, list[float]] = {}
+    for each, negative_rate in zip(read, negative_rates, strict=True):
+        if each.source != source:
+            sources.setdefault(each.source, []).append(negative_rate)
+    test = exact_test(evidence, level) if null == "exact" else source_test(rate, sources)
     return Verdict(
-        owned=rate > bound,
+        claim=test.claim,
+        p_value=test.p_value,
+        basis=test.basis,
+        level=test.level,
+        n_sources=len(sources),
+        alphabet=evidence.alphabet,
+        paper_rule=rate > bound,
         bound=bound,
         trial_fpr=float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet)),
         detection_rate=rate,

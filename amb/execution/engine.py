@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from amb.api.frozen import freeze
-from amb.api.records import CellResult, Evidence, Verdict
+from amb.api.records import CellResult, Evidence, Verdict, find_source
 from amb.api.run import Run
 from amb.evaluation.primary_utility import utility_drop
+from amb.evaluation.statistics import Negative, decide
 from amb.execution.jobs import EmbedJob, F, Job, JobRunner, Outcome, ProfileJob, SuspectJob
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Progress
@@ -23,8 +24,16 @@ class Unjudged:
 
     result: CellResult
     evidence: Evidence | None
-    others: Sequence[Unjudged] = ()
+    others: Sequence[Negative] = ()
     """What a forged key reads on other innocent models, on which its verdict rests."""
+
+    def as_negatives(self) -> list[Negative]:
+        """For verdicts on others: nothing where nothing was read."""
+        return [Negative(self.evidence, find_source(self.result.cell))] if self.evidence else []
+
+
+def _gather(readings: Iterable[Unjudged]) -> list[Negative]:
+    return [negative for reading in readings for negative in reading.as_negatives()]
 
 
 class Engine:
@@ -68,13 +77,13 @@ class Engine:
             self._read_suspect(index, at) for at, each in enumerate(self.plan.suspects) if each.kind == "negative"
         ]
         for reading in negatives:
-            self._finish_cell(index, reading, [other for other in negatives if other is not reading])
+            self._finish_cell(index, reading, _gather(other for other in negatives if other is not reading))
         for at, suspect in enumerate(self.plan.suspects):
             if suspect.kind == "forged":
                 reading = self._read_suspect(index, at)
                 self._finish_cell(index, reading, reading.others)
             elif suspect.kind == "positive":
-                self._finish_cell(index, self._check_utility(self._read_suspect(index, at), kept), negatives)
+                self._finish_cell(index, self._check_utility(self._read_suspect(index, at), kept), _gather(negatives))
 
     def _read_suspect(self, method: int, at: int) -> Unjudged:
         """Measure one suspect; the verdict comes later."""
@@ -83,7 +92,7 @@ class Engine:
         outcome = self._do_job(SuspectJob(method, at))
         if outcome.facts is None:
             return Unjudged(CellResult(cell, outcome.status, reason=outcome.reason), None)
-        others = [Unjudged(CellResult(cell, "ok"), Evidence.load(path)) for path in outcome.facts.others]
+        others = [Negative(Evidence.load(path), source) for source, path in outcome.facts.others]
         return Unjudged(CellResult.of(cell, outcome.facts), Evidence.load(outcome.facts.evidence), others)
 
     def _check_utility(self, reading: Unjudged, kept: Mapping[str, float]) -> Unjudged:
@@ -92,15 +101,15 @@ class Engine:
         destroyed = drop is not None and drop > self.plan.suite.tolerance
         return replace(reading, result=replace(reading.result, utility_drop=drop, destroyed=destroyed))
 
-    def _finish_cell(self, method: int, reading: Unjudged, negatives: Sequence[Unjudged]) -> None:
+    def _finish_cell(self, method: int, reading: Unjudged, negatives: Sequence[Negative]) -> None:
         """Decide, record and tell the observers."""
-        from amb.evaluation.statistics import decide
-
         result = reading.result
         if reading.evidence is not None:
-            known = [each.evidence for each in negatives if each.evidence is not None]
-            tau = min(self.plan.tau_of(self.plan.methods[method]), reading.evidence.expected.shape[1])
-            judge = partial(decide, reading.evidence, known, tau, self.plan.alpha)
+            asked = self.plan.methods[method]
+            tau = min(self.plan.tau_of(asked), reading.evidence.expected.shape[1])
+            source = None if result.cell.kind == "positive" else find_source(result.cell)
+            judge = partial(decide, reading.evidence, negatives, tau, self.plan.alpha)
+            judge = partial(judge, null=asked.null, source=source, level=self.plan.level)
             result = self._judge_cell(result, judge)
         result = freeze(result)
         self.run.add(result)

@@ -29,11 +29,12 @@ def make_plan(
     seed: int = 0,
     tau: int | None = None,
     alpha: float = 0.05,
+    level: float = 1e-6,
     negatives: int = 0,
     method_params: Mapping[str, str] | None = None,
 ) -> Plan:
     """Look everything up. Raises SpecError, UnknownNameError, BadParamsError."""
-    _check_numbers(seed, tau, alpha, negatives)
+    _check_numbers(seed, tau, alpha, level, negatives)
     judged_in = registry.suite(suite)
     owner = model or judged_in.owner()
     for ref in (owner, *(each.ref for each in judged_in.independents())):
@@ -54,6 +55,7 @@ def make_plan(
         seed=seed,
         tau=tau,
         alpha=alpha,
+        level=level,
     )
 
 
@@ -190,12 +192,14 @@ def _drop_repeats(methods: list[Method]) -> list[Method]:
     return list({method.canonical(): method for method in methods}.values())
 
 
-def _check_numbers(seed: int, tau: int | None, alpha: float, negatives: int) -> None:
+def _check_numbers(seed: int, tau: int | None, alpha: float, level: float, negatives: int) -> None:
     if not 0 <= negatives <= MOST_NEGATIVES:
         raise BadParamsError(f"negatives must be 0 to {MOST_NEGATIVES:,} (got {negatives}).")
     if seed < 0:
         raise BadParamsError(f"seed must be 0 or more (got {seed}).")
     if tau is not None and tau < 0:
         raise BadParamsError(f"tau must be 0 or more (got {tau}): it counts wrong symbols.")
+    if not 0 < level < 1:
+        raise BadParamsError(f"level must lie between 0 and 1 (got {level}): it is a false positive rate.")
     if not 0 < alpha < 1:
         raise BadParamsError(f"alpha must lie between 0 and 1 (got {alpha}).")

@@ -160,12 +160,13 @@ class SuspectSteps:
         key.save(folder / "key.safetensors")
         return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}
 
-    def _read_others(self, protected: Protected, claim: Claim, suspect: Suspect) -> tuple[Path, ...]:
+    def _read_others(self, protected: Protected, claim: Claim, suspect: Suspect) -> tuple[tuple[str, Path], ...]:
         """Evidence of the forged key on the other independent models, on which the verdict then rests."""
         method, found = protected.method, []
         for other in self._steps.plan.suspects:
             if other.kind == "negative" and not other.sibling and not other.attacks and other.source != suspect.source:
                 model = self._owner.protected_form(method, other.source)
                 if method.skip(self._reading.facts(model), claim.load()) is None:
-                    found.append(self._reading.extract(method, claim, model, protected.source).folder / "evidence.npz")
+                    evidence = self._reading.extract(method, claim, model, protected.source).folder / "evidence.npz"
+                    found.append((other.source, evidence))
         return tuple(found)

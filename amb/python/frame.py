@@ -9,7 +9,7 @@ import pandas as pd
 
 from amb.results.records import CellRecord
 
-_TEXTS: Final = (
+_OF_THE_CELL: Final = (
     "suite",
     "owner",
     "method",
@@ -23,10 +23,12 @@ _TEXTS: Final = (
     "sweep",
     "run",
 )
-_WHOLE: Final = ("seed", "tau", "n_trials", "n_negatives")
-_FLAGS: Final = ("sibling", "owned", "destroyed", "cached")
+_TEXTS: Final = (*_OF_THE_CELL, "basis")
+_WHOLE: Final = ("seed", "tau", "n_trials", "n_negatives", "n_sources", "alphabet")
+_FLAGS: Final = ("sibling", "claim", "paper_rule", "destroyed", "cached")
 _FIRST: Final = (
-    "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "group", "source", "seed", "status", "owned",
+    "suite", "owner", "method", "attack", "suspect", "kind", "sibling", "group", "source", "seed", "status", "claim", "p_value",
+    "basis", "level", "paper_rule",
     "detection_rate", "detection_rate_low", "detection_rate_high", "tau", "bit_error_rate", "bound", "alpha", "margin",
     "n_trials", "n_negatives",
 )  # fmt: skip
@@ -43,7 +45,9 @@ def make_frame(cells: Sequence[CellRecord]) -> pd.DataFrame:
 
 
 def _make_row(cell: CellRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(cell, name) for name in (*_TEXTS, "sibling", "seed", "destroyed", "cached")}
+    row: dict[str, Any] = {
+        name: getattr(cell, name) for name in (*_OF_THE_CELL, "sibling", "seed", "destroyed", "cached")
+    }
     if cell.verdict:
         verdict = vars(cell.verdict)
         row |= {name: value for name, value in verdict.items() if name not in ("interval", "curve", "p_values")}

@@ -89,9 +89,9 @@ def forged(cells: Iterable[C]) -> list[C]:
 # How many
 
 
-def count_owned(cells: Iterable[JudgedRecord]) -> int:
+def count_claims(cells: Iterable[JudgedRecord]) -> int:
     """Cells whose verdict is that the suspect is the owner's."""
-    return sum(cell.owned for cell in cells)
+    return sum(cell.claim for cell in cells)
 
 
 def count_seeds(cells: Iterable[CellRecord]) -> int:
@@ -191,9 +191,9 @@ def share_of(cells: Sequence[JudgedRecord], holds: Callable[[JudgedRecord], bool
     return Estimate(hits / len(cells), *clopper_pearson(hits, len(cells)), len(cells))
 
 
-def share_owned(cells: Sequence[JudgedRecord]) -> Estimate | None:
+def share_claimed(cells: Sequence[JudgedRecord]) -> Estimate | None:
     """Share of cells that are owned."""
-    return share_of(cells, lambda cell: cell.owned)
+    return share_of(cells, lambda cell: cell.claim)
 
 
 def average_shares(shares: Sequence[float]) -> Estimate | None:
@@ -207,9 +207,9 @@ def average_shares(shares: Sequence[float]) -> Estimate | None:
     return Estimate(value, float(low), float(high), n)
 
 
-def share_of_suspects_owned(cells: Iterable[JudgedRecord]) -> Estimate | None:
+def share_of_suspects_claimed(cells: Iterable[JudgedRecord]) -> Estimate | None:
     """Share of suspects that are owned, each with its share of seeds; Clopper-Pearson over suspects."""
-    return average_shares(list(average_suspects(cells, lambda cell: float(cell.owned)).values()))
+    return average_shares(list(average_suspects(cells, lambda cell: float(cell.claim)).values()))
 
 
 def rank_suspects(positive: Iterable[JudgedRecord], negative: Iterable[JudgedRecord]) -> Estimate | None:

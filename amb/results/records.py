@@ -76,7 +76,7 @@ class CellRecord:
     @property
     def origin(self) -> str:
         """The model that the suspect was made from: suspects of one origin are not independent."""
-        return self.source or self.suspect
+        return self.owner if self.sibling else self.source or self.suspect
 
     @property
     def place(self) -> str:
@@ -101,9 +101,9 @@ class JudgedRecord(CellRecord):
         return self.verdict.detection_rate
 
     @property
-    def owned(self) -> bool:
-        """Whether the verdict is that the suspect is the owner's."""
-        return bool(self.verdict.owned)
+    def claim(self) -> bool:
+        """Whether the suspect is claimed."""
+        return self.verdict.claim
 
     def rate_at(self, tau: int | None) -> float:
         """R at another tau; beyond the curve at its end."""

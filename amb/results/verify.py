@@ -49,7 +49,7 @@ def check_cells(cells: Sequence[CellRecord], errors: Mapping[str, NDArray[np.uin
 
 def _compare_figures(verdict: Verdict, evidence: Evidence, bound: float) -> Iterator[tuple[str, Any, Any]]:
     """Each figure as it is said and as it is found."""
-    from amb.evaluation.statistics import bit_error_rate, detection_curve, errors
+    from amb.evaluation.statistics import binomial_p, bit_error_rate, detection_curve, errors
 
     rho = errors(evidence)
     n_detected = int((rho <= verdict.tau).sum())
@@ -59,7 +59,15 @@ def _compare_figures(verdict: Verdict, evidence: Evidence, bound: float) -> Iter
     yield "the curve R(tau)", list(verdict.curve), detection_curve(rho, evidence.expected.shape[1]).tolist()
     yield "the interval", list(verdict.interval), _compute_interval(n_detected, len(rho))
     yield "the bound of eq. 13", verdict.bound, bound
-    yield "the verdict", verdict.owned, verdict.detection_rate > verdict.bound
+    yield "the paper's rule", verdict.paper_rule, verdict.detection_rate > verdict.bound
+    yield (
+        "the claim",
+        verdict.claim,
+        verdict.p_value <= verdict.level and (verdict.basis == "exact" or verdict.n_sources > 0),
+    )
+    if verdict.basis == "exact":
+        right = int((evidence.expected == evidence.observed).sum())
+        yield "the p-value", verdict.p_value, binomial_p(right, evidence.expected.size, 1 / verdict.alphabet)
 
 
 class _Bounds:

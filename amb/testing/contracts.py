@@ -329,7 +329,7 @@ def example_document() -> dict[str, Any]:
     """A small document in the documented schema."""
     common = {"method": "m", "attack": "none", "seed": 0, "sibling": False, "cached": False, "digests": {}}
     judged = {
-        "owned": True, "bound": 0.1, "trial_fpr": 0.004, "detection_rate": 1.0, "interval": [0.9, 1.0], "curve": [1.0, 1.0],
+        "claim": True, "p_value": 0.1, "basis": "calibrated", "level": 0.1, "n_sources": 9, "alphabet": 2, "paper_rule": True, "bound": 0.1, "trial_fpr": 0.004, "detection_rate": 1.0, "interval": [0.9, 1.0], "curve": [1.0, 1.0],
         "bit_error_rate": 0.0, "tau": 0, "alpha": 0.05, "margin": 0.5, "n_trials": 8, "n_negatives": 1,
         "fpr_supported": 0.5, "p_values": {"binomial": 1e-9, "permutation": 1e-4, "calibrated": 0.5},
     }  # fmt: skip

@@ -13,7 +13,7 @@ from amb.evaluation.primary_utility import primary_utility, utility_drop
 from amb.results.aggregate import (
     attacked,
     average_curve,
-    count_owned,
+    count_claims,
     forged,
     group_by,
     highest_rate,
@@ -207,7 +207,7 @@ def _summarise_positives(marked: Sequence[JudgedRecord]) -> dict[str, float | No
     families = group_by(marked, lambda cell: cell.family or "none")
     return {
         "detection_rate": mean(cell.rate for cell in shown),
-        "owned": mean(float(cell.owned) for cell in shown),
+        "claim": mean(float(cell.claim) for cell in shown),
         "margin": min((cell.verdict.margin for cell in shown if cell.verdict.margin is not None), default=None),
         "n_positives": len(shown),
         **{f"family/{key(name)}": mean(cell.rate for cell in cells) for name, cells in families.items()},
@@ -221,8 +221,8 @@ def _summarise_innocents(innocents: Sequence[JudgedRecord], made_up: Sequence[Ju
         "worst_innocent": highest_rate(innocents),
         "worst_sibling": highest_rate(siblings(innocents)),
         "n_negatives": len(innocents),
-        "false_claims": count_owned(innocents),
-        "forged_claims": count_owned(made_up) if made_up else None,
+        "false_claims": count_claims(innocents),
+        "forged_claims": count_claims(made_up) if made_up else None,
     }
 
 
@@ -256,7 +256,11 @@ def _list_verdict(verdict: Verdict) -> dict[str, float | None]:
         "interval_low": verdict.interval[0],
         "interval_high": verdict.interval[1],
         "bit_error_rate": verdict.bit_error_rate,
-        "owned": float(verdict.owned),
+        "claim": float(verdict.claim),
+        "paper_rule": float(verdict.paper_rule),
+        "p_value": verdict.p_value,
+        "level": verdict.level,
+        "n_sources": verdict.n_sources,
         "bound": verdict.bound,
         "margin": verdict.margin,
         "tau": verdict.tau,

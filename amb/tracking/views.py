@@ -15,13 +15,13 @@ TAG: Final = "mlflow.sharedViewState."
 _COLUMNS: Final = {
     "summary": (
         *("params.`method`", "params.`owner`", "params.`seed`"),
-        *("metrics.`detection_rate`", "metrics.`owned`", "metrics.`worst_innocent`", "metrics.`margin`"),
+        *("metrics.`detection_rate`", "metrics.`claim`", "metrics.`worst_innocent`", "metrics.`margin`"),
         *("metrics.`auc`", "metrics.`utility/main`", "metrics.`utility_drop`"),
         *("metrics.`seconds/embed`", "metrics.`seconds/extract`"),
     ),
     "cell": (
         *("params.`method`", "params.`attack`", "tags.`kind`", "tags.`group`", "params.`seed`"),
-        *("metrics.`detection_rate`", "metrics.`owned`", "metrics.`margin`"),
+        *("metrics.`detection_rate`", "metrics.`claim`", "metrics.`margin`"),
         *("metrics.`utility/main`", "metrics.`utility_drop`"),
         *("metrics.`seconds/embed`", "metrics.`seconds/attack`", "metrics.`seconds/extract`"),
     ),

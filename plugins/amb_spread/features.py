@@ -32,6 +32,7 @@ class SpreadFeatures(amb.Method):
         "this project, after Cox et al. 1997, spread spectrum watermarking, and CosWM (arXiv 2203.02777)"
     )
     access: ClassVar[amb.Access] = "features"
+    null: ClassVar[amb.Null] = "exact"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "spread-features128": {"n_messages": 4, "strength": 0.2},
     }

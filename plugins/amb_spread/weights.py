@@ -29,6 +29,7 @@ class SpreadWeights(amb.Method):
         "Cox et al. 1997, spread spectrum watermarking; in weights: TATTOOED (arXiv 2202.06091), GaussMark (arXiv 2501.13941)"
     )
     access: ClassVar[amb.Access] = "weights"
+    null: ClassVar[amb.Null] = "exact"
 
     n_messages: int = Field(128, ge=1)
     """Messages; each is a trial."""

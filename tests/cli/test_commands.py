@@ -121,7 +121,7 @@ def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -
     cell = next(each for each in document["cells"] if each["suspect"] == "prune40")
     assert set(cell) >= {
         "method", "attack", "suspect", "kind", "sibling", "status", "cached", "detection_rate", "interval", "tau",
-        "bit_error_rate", "p_values", "owned", "margin", "n_trials", "n_negatives", "utility", "seconds", "seed",
+        "bit_error_rate", "p_values", "claim", "p_value", "basis", "paper_rule", "margin", "n_trials", "n_negatives", "utility", "seconds", "seed",
     }  # fmt: skip
     assert set(cell["seconds"]) == {"embed", "attack", "extract"}
     suspects = {each["suspect"]: each for each in document["cells"]}

@@ -104,7 +104,7 @@ def cell(suspect: str, rate: float, **more: object) -> CellRecord:
     said = {
         **example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "run": "r", "suspect": suspect, "kind": "negative",
         "source": suspect, "group": "other-seed", "detection_rate": rate, "n_trials": 100, "tau": 1, "curve": [rate, rate],
-        "owned": rate > 0.5, "margin": rate - 0.4, "utility": {"probe": 0.9}, "utility_drop": 0.0, "destroyed": False, **more,
+        "claim": rate > 0.5, "margin": rate - 0.4, "utility": {"probe": 0.9}, "utility_drop": 0.0, "destroyed": False, **more,
     }  # fmt: skip
     return parse_cell(said)
 
@@ -128,8 +128,8 @@ def test_a_destroyed_suspect_counts_neither_for_nor_against() -> None:
     families, every = robustness(results(cells))
     by_family = {row["family"]: row for row in rows(families)}
     assert by_family["prune"]["destroyed"] == 1
-    assert by_family["prune"]["owned, of usable"]["value"] == 1
-    assert by_family["prune"]["owned, of all"]["value"] == pytest.approx(2 / 3)
+    assert by_family["prune"]["claimed, of usable"]["value"] == 1
+    assert by_family["prune"]["claimed, of all"]["value"] == pytest.approx(2 / 3)
     assert by_family["prune"]["R(τ) of usable"]["value"] == pytest.approx(0.8)
     assert by_family["all attacks"]["cells"] == 3, "the control is no attack"
     assert [row["destroyed"] for row in rows(every)] == ["0 of 1", "0 of 1", "1 of 1", "0 of 1"]

@@ -155,7 +155,7 @@ def test_false_detection_bound_holds_in_simulation() -> None:
 def test_without_negatives_nothing_is_owned() -> None:
     verdict = statistics.decide(evidence([0] * 10), [], tau=1, alpha=0.05)
     assert verdict.bound == 1.0
-    assert not verdict.owned
+    assert not verdict.claim
     assert verdict.margin is None
     assert verdict.fpr_supported == 1.0
 
@@ -163,7 +163,7 @@ def test_without_negatives_nothing_is_owned() -> None:
 def test_verdict_rests_on_the_negatives() -> None:
     negatives = [evidence([4] * 30, seed=seed) for seed in range(5)]
     verdict = statistics.decide(evidence([0] * 29 + [5]), negatives, tau=1, alpha=0.05)
-    assert verdict.owned
+    assert verdict.claim
     assert verdict.detection_rate == pytest.approx(29 / 30)
     assert verdict.margin == pytest.approx(29 / 30)
     assert verdict.n_negatives == 5

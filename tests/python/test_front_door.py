@@ -75,16 +75,16 @@ def test_a_run_takes_names_and_components(results: amb.Results) -> None:
     assert results.folder.parent == Path(OUTPUT) / "runs"
     assert (results.folder / "run.json").is_file()
     assert results.verdict("unattacked").detection_rate == 1
-    assert results.verdict("faint").owned in (True, False)
+    assert results.verdict("faint").claim in (True, False)
 
 
 def test_the_frame_has_a_typed_row_for_each_cell(results: amb.Results) -> None:
     frame = results.to_frame()
     assert list(frame["suspect"]) == [cell.suspect for cell in results.cells]
-    kinds = {name: str(frame[name].dtype) for name in ("suspect", "owned", "seed", "detection_rate", "utility_knn")}
+    kinds = {name: str(frame[name].dtype) for name in ("suspect", "claim", "seed", "detection_rate", "utility_knn")}
     assert kinds == {
         "suspect": "string",
-        "owned": "boolean",
+        "claim": "boolean",
         "seed": "Int64",
         "detection_rate": "float64",
         "utility_knn": "float64",
@@ -95,7 +95,7 @@ def test_the_frame_has_a_typed_row_for_each_cell(results: amb.Results) -> None:
     assert row["p_calibrated"] == verdict.p_values["calibrated"]
     skipped = frame[frame["suspect"] == "unmarked owner"].iloc[0]
     assert skipped["status"] == "skipped"
-    assert frame["owned"].isna().sum() == frame["detection_rate"].isna().sum() == 1
+    assert frame["claim"].isna().sum() == frame["detection_rate"].isna().sum() == 1
 
 
 def test_a_second_run_reads_and_load_results_finds_it(results: amb.Results, manager) -> None:

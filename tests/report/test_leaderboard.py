@@ -27,7 +27,7 @@ REGISTRY = Manager().registry
 def judged(method: str, suspect: str, rate: float, kind: str = "positive", **more: Any) -> dict[str, Any]:
     """A cell of 8 trials; owned above 0.5."""
     made = cell("good", method=method, kind=kind)
-    rates = {"detection_rate": rate, "curve": [rate] * 3, "owned": rate > 0.5, "suspect": suspect, "source": suspect}
+    rates = {"detection_rate": rate, "curve": [rate] * 3, "claim": rate > 0.5, "suspect": suspect, "source": suspect}
     return {**made, **rates, "group": "g", **more}
 
 
@@ -101,7 +101,7 @@ def test_too_little_evidence_is_shown_and_not_ranked() -> None:
 
 def test_figures_are_those_of_the_suspects() -> None:
     cells = cells_of("m", [1.0, 1.0, 0.0], [0.0, 0.75])
-    cells += [{**each, "seed": 1, "detection_rate": 0.0, "owned": False} for each in cells[:1]]
+    cells += [{**each, "seed": 1, "detection_rate": 0.0, "claim": False} for each in cells[:1]]
     cells += [judged("m", "gone", 1.0, attack="prune:amount=0.9", destroyed=True)]
     cells += [judged("m", "broken", 0.0, attack="prune:amount=0.8", status="failed", reason="oh")]
     table = board(cells)["Removal"]
@@ -110,10 +110,10 @@ def test_figures_are_those_of_the_suspects() -> None:
         1,
         1,
     )
-    owned = column(table, "owned, of usable")["m"]
-    assert owned["value"] == pytest.approx((0.5 + 1 + 0) / 3)
-    assert owned["low"] == pytest.approx(beta.ppf(0.025, 1.5, 3 - 1.5 + 1))
-    assert owned["high"] == pytest.approx(beta.ppf(0.975, 1.5 + 1, 3 - 1.5))
+    claimed = column(table, "claimed, of usable")["m"]
+    assert claimed["value"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert claimed["low"] == pytest.approx(beta.ppf(0.025, 1.5, 3 - 1.5 + 1))
+    assert claimed["high"] == pytest.approx(beta.ppf(0.975, 1.5 + 1, 3 - 1.5))
     assert column(table, "AUC")["m"]["value"] == pytest.approx((1 + 2 + 0.5) / 6)
     assert column(table, "highest innocent R")["m"] == 0.75
     assert column(table, "false claims")["m"]["value"] == 0.5

@@ -67,7 +67,7 @@ def _cell(
         **example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "sweep": "s", "run": "r0", "method": method, "seed": seed,
         "suspect": suspect, "attack": attack, "kind": kind, "group": group, "source": suspect, "tau": 5, "n_trials": 128, "n_negatives": 3,
         "fpr_supported": 0.25, "curve": curve, "detection_rate": curve[5], "interval": [low, min(1.0, curve[5] + 0.1)],
-        "owned": kind == "positive", "utility_drop": float(drawn.random()) if kind == "positive" else None,
+        "claim": kind == "positive", "utility_drop": float(drawn.random()) if kind == "positive" else None,
         "destroyed": bool(drawn.random() < 0.2) and kind == "positive", "report": {}, "utility": {"probe": float(drawn.random())},
         "digests": {"model": drawn.bytes(16).hex(), "key": f"{seed:032x}", "evidence": drawn.bytes(16).hex()},
     }  # fmt: skip
@@ -135,7 +135,7 @@ def test_the_summary_says_what_the_cells_say(plain: str) -> None:
     assert "3 negatives support no false positive rate below 0.250; 19 are needed for 0.05" in plain
     claimed = synthetic()
     for each in claimed["cells"]:
-        each["owned"] = True
+        each["claim"] = True
     assert "These results speak for no method" in HtmlReporter(installed().registry.describe_attack).render(claimed)
 
 
@@ -223,7 +223,7 @@ def test_the_same_results_give_the_same_page(plain: str) -> None:
 def test_forged_keys_have_a_class_of_their_own() -> None:
     document = synthetic()
     document["cells"] += [
-        {**each, "kind": "forged", "attack": "forge", "owned": True} for each in document["cells"][:2]
+        {**each, "kind": "forged", "attack": "forge", "claim": True} for each in document["cells"][:2]
     ]
     text = HtmlReporter(installed().registry.describe_attack).render(document)
     assert "2 of 2" in text

@@ -18,7 +18,7 @@ from amb.testing.contracts import example_document
 def cell(suspect: str, rate: float, seed: int = 0, **said: Any) -> JudgedRecord:
     """A judged cell of 20 trials; owned above 0.5."""
     template = {**example_document()["cells"][0], "suite": "toy", "owner": "toy/owner", "run": f"r{seed}"}
-    figures = {"detection_rate": rate, "curve": [rate, 1.0], "n_trials": 20, "owned": rate > 0.5}
+    figures = {"detection_rate": rate, "curve": [rate, 1.0], "n_trials": 20, "claim": rate > 0.5}
     made = parse_cell({**template, **figures, "suspect": suspect, "seed": seed, "source": suspect, **said})
     assert isinstance(made, JudgedRecord)
     return made
@@ -56,7 +56,7 @@ def test_counts() -> None:
     assert aggregate.count_seeds(CELLS) == 2
     assert aggregate.count_suspects(CELLS) == 6
     assert aggregate.count_origins(CELLS) == 5
-    assert aggregate.count_owned(CELLS) == 4
+    assert aggregate.count_claims(CELLS) == 4
     assert aggregate.fewest_negatives(CELLS) == 1, "of the positives, not of forged keys"
     assert aggregate.fewest_negatives(aggregate.negatives(CELLS)) == 1
     assert aggregate.highest_rate(CELLS) == 1.0
@@ -86,12 +86,12 @@ def test_a_rate_takes_a_seed_as_the_cluster() -> None:
 
 
 def test_shares_have_exact_intervals() -> None:
-    share = aggregate.share_owned(aggregate.attacked(CELLS))
+    share = aggregate.share_claimed(aggregate.attacked(CELLS))
     exact = binomtest(1, 3).proportion_ci(method="exact")
     assert share is not None
     assert tuple(share) == pytest.approx((1 / 3, exact.low, exact.high, 3))
-    assert aggregate.share_owned([]) is None
-    suspects = aggregate.share_of_suspects_owned(aggregate.usable(aggregate.attacked(CELLS)))
+    assert aggregate.share_claimed([]) is None
+    suspects = aggregate.share_of_suspects_claimed(aggregate.usable(aggregate.attacked(CELLS)))
     assert suspects is not None
     limits = beta.ppf(0.025, 0.5, 1.5), beta.ppf(0.975, 1.5, 0.5)
     assert tuple(suspects) == pytest.approx((0.5, *limits, 1)), "one suspect, owned at one of its two seeds"

@@ -218,14 +218,14 @@ def test_the_figures_of_an_honest_cell_follow_from_its_errors(made: Path) -> Non
 
 FORGED = {
     "detection_rate": 0.0625, "bit_error_rate": 0.4, "curve": [0.0] * SYMBOLS + [1.0], "interval": [0.1, 0.2], "bound": 0.01,
-    "n_trials": 99, "tau": 0, "owned": None,
+    "n_trials": 99, "tau": 0, "paper_rule": None,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(FORGED))
 def test_a_figure_that_does_not_follow_is_refused_with_the_cells_name(made: Path, name: str) -> None:
     (run,) = read_bundle(made)
-    value = not run.cells[3]["owned"] if name == "owned" else FORGED[name]
+    value = not run.cells[3]["paper_rule"] if name == "paper_rule" else FORGED[name]
     with pytest.raises(BadParamsError, match="m on good, seed 0: the .* is said to be .*; its evidence gives"):
         read_bundle(repacked(made, edit_cell(3, **{name: value})))
 

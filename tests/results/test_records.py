@@ -24,7 +24,7 @@ def cell(**said: Any) -> dict[str, Any]:
 def test_a_judged_cell_has_a_verdict_and_no_other_has() -> None:
     good, gone, bad = parse_results(example_document()).cells
     assert isinstance(good, JudgedRecord)
-    assert (good.rate, good.owned, good.verdict.interval, good.verdict.curve) == (1.0, True, (0.9, 1.0), (1.0, 1.0))
+    assert (good.rate, good.claim, good.verdict.interval, good.verdict.curve) == (1.0, True, (0.9, 1.0), (1.0, 1.0))
     assert not isinstance(gone, JudgedRecord) and gone.verdict is None and gone.reason == "no"
     assert not isinstance(bad, JudgedRecord) and bad.status == "failed"
     assert (good.suite, good.owner, good.run, good.sweep) == ("toy", "toy/owner", "r", None)

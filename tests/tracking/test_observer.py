@@ -18,7 +18,7 @@ from amb.tracking.metrics import key, text
 from tests.conftest import QUICK, run_toy
 
 METRICS = {
-    "detection_rate", "interval_low", "interval_high", "bit_error_rate", "owned", "bound", "margin", "tau", "n_trials",
+    "detection_rate", "interval_low", "interval_high", "bit_error_rate", "claim", "paper_rule", "p_value", "level", "n_sources", "bound", "margin", "tau", "n_trials",
     "n_negatives", "fpr_supported", "p/binomial", "p/permutation", "p/calibrated", "seconds/embed", "seconds/attack",
     "seconds/extract", "peak_memory_mib", "utility/knn", "utility/probe", "utility/miou", "utility/main", "utility_drop", "cached",
     "detection_rate_at_tau",
@@ -44,7 +44,7 @@ PARAMS = {
 }  # fmt: skip
 SUMMARY = {
     "detection_rate", "detection_rate_at_tau", "worst_innocent_at_tau", "family/none", "family/prune", "attack/none",
-    "attack/prune40", "owned", "margin", "worst_innocent", "worst_sibling", "false_claims", "auc", "fpr_supported",
+    "attack/prune40", "claim", "margin", "worst_innocent", "worst_sibling", "false_claims", "auc", "fpr_supported",
     "tpr_at_fpr_supported", "n_negatives", "n_positives", "n_destroyed", "n_not_judged", "utility/main", "utility/knn",
     "utility/probe", "utility/miou", "utility_drop", "seconds/embed", "seconds/attack", "seconds/extract",
     "peak_memory_mib",

@@ -15,8 +15,8 @@ from amb.results.aggregate import (
     by_method,
     by_origin,
     by_suspect,
+    count_claims,
     count_origins,
-    count_owned,
     count_seeds,
     count_suspects,
     group_by,
@@ -25,7 +25,7 @@ from amb.results.aggregate import (
     mean_seconds,
     negatives,
     rank_suspects,
-    share_of_suspects_owned,
+    share_of_suspects_claimed,
     usable,
 )
 from amb.results.collect import merge_documents, select_suite
@@ -106,7 +106,7 @@ _COLUMNS: Final = [
     Column("destroyed"),
     Column("no verdict"),
     Column("AUC"),
-    Column("owned, of usable", 2),
+    Column("claimed, of usable", 2),
     Column("R(τ) of usable"),
     Column("highest innocent R"),
     Column("false claims", 2),
@@ -122,7 +122,7 @@ _NOTES: Final = (
     "AUC: a suspect counts once, with its mean R over seeds, against all negatives, siblings too; Newcombe's interval.",
     f"Not ranked: fewer than {LEAST_SUSPECTS} usable suspects, {LEAST_NEGATIVES} negatives, or {LEAST_SOURCES} sources of negatives.",
     "usable, destroyed, no verdict: suspects that kept their utility, that lost it, that were skipped or failed.",
-    "owned (eq. 13) and false claims: share of suspects and of negatives; Clopper-Pearson at as many draws as there are models.",
+    "claimed and false claims: share of suspects and of negatives with p at most the level; Clopper-Pearson at as many draws as there are models.",
     "lowest FPR: 1 / (n + 1), the least that n negatives can support.",
 )
 
@@ -153,10 +153,10 @@ def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequenc
         n_known - n_kept,
         n_all - n_known,
         estimate(area),
-        estimate(share_of_suspects_owned(kept)),
+        estimate(share_of_suspects_claimed(kept)),
         rate_entry(kept),
         highest_rate(innocents),
-        estimate(share_of_suspects_owned(innocents)),
+        estimate(share_of_suspects_claimed(innocents)),
         n_innocents,
         n_origins,
         supported_fpr(n_innocents) if n_innocents else None,
@@ -175,7 +175,7 @@ _FAMILY_COLUMNS: Final = [
     Column("suspects"),
     Column("destroyed"),
     Column("no verdict"),
-    Column("owned, of usable", 2),
+    Column("claimed, of usable", 2),
     Column("R(τ) of usable"),
 ]
 
@@ -186,7 +186,7 @@ def _make_family_table(about: str, threats: Mapping[str, Sequence[CellRecord]]) 
     for threat, cells in threats.items():
         families = group_by(cells, lambda cell: (cell.family or "none", cell.method))
         rows += [[threat, *key, *_make_family_figures(members)] for key, members in sorted(families.items())]
-    notes = ["owned, of usable: on forged keys that is a false claim. Intervals as above, over suspects."]
+    notes = ["claimed, of usable: on forged keys that is a false claim. Intervals as above, over suspects."]
     return Table(f"By family of attacks; {about}", _FAMILY_COLUMNS, rows, notes)
 
 
@@ -194,7 +194,7 @@ def _make_family_figures(cells: Sequence[CellRecord]) -> list[TableEntry]:
     known = judged(cells)
     kept = usable(known)
     n_kept, n_known, n_all = map(count_suspects, (kept, known, cells))
-    return [n_all, n_known - n_kept, n_all - n_known, estimate(share_of_suspects_owned(kept)), rate_entry(kept)]
+    return [n_all, n_known - n_kept, n_all - n_known, estimate(share_of_suspects_claimed(kept)), rate_entry(kept)]
 
 
 # Forged keys
@@ -228,7 +228,7 @@ def _make_forgery_table(about: str, cells: Sequence[CellRecord]) -> Table:
 def _make_forgery_contender(method: str, cells: Sequence[CellRecord]) -> _Contender:
     known = judged(cells)
     origins = by_origin(known)
-    claims = average_shares([count_owned(each) / len(each) for each in origins.values()])
+    claims = average_shares([count_claims(each) / len(each) for each in origins.values()])
     entries: list[TableEntry] = [
         len(known),
         len(cells) - len(known),

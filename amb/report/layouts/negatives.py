@@ -77,7 +77,7 @@ def _name_class(cell: JudgedRecord) -> str:
 
 
 def _make_class_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
-    claims = _average_over_origins(cells, lambda cell: float(cell.owned), 1)
+    claims = _average_over_origins(cells, lambda cell: float(cell.claim), 1)
     return [count_suspects(cells), count_origins(cells), _average_rate(cells), highest_rate(cells), claims]
 
 

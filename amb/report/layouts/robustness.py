@@ -12,14 +12,14 @@ from amb.results.aggregate import (
     attacked,
     average_over_seeds,
     by_method,
-    count_owned,
+    count_claims,
     group_by,
     judged,
     mean,
     mean_seconds,
     positives,
+    share_claimed,
     share_of,
-    share_owned,
     usable,
 )
 from amb.results.records import JudgedRecord
@@ -27,7 +27,7 @@ from amb.results.result_set import ResultSet
 
 _NOTES: Final = (
     "destroyed: lost more of its utility than the suite tolerates, so it counts neither for nor against robustness.",
-    "owned, of usable and of all: the paper's rule (eq. 13); the interval is Clopper-Pearson over suspects.",
+    "claimed, of usable and of all: p at most the level, exact or by rank among sources of innocent models; the interval is Clopper-Pearson over suspects.",
     "above innocents: R exceeds that of every negative that was read, siblings included; what a calibrated p-value needs.",
 )
 _FAMILIES: Final = (
@@ -36,8 +36,8 @@ _FAMILIES: Final = (
     Column("cells"),
     Column("destroyed"),
     Column("R(τ) of usable"),
-    Column("owned, of usable", 2),
-    Column("owned, of all", 2),
+    Column("claimed, of usable", 2),
+    Column("claimed, of all", 2),
     Column("above innocents, of usable", 2),
 )
 _ATTACKS: Final = (
@@ -45,7 +45,7 @@ _ATTACKS: Final = (
     Column("attack", text=True),
     Column("seeds"),
     Column("R(τ)"),
-    Column("owned", text=True),
+    Column("claimed", text=True),
     Column("utility"),
     Column("lost"),
     Column("destroyed", text=True),
@@ -76,8 +76,8 @@ def _make_family_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
         len(cells),
         len(cells) - len(kept),
         rate_entry(kept),
-        estimate(share_owned(kept)),
-        estimate(share_owned(cells)),
+        estimate(share_claimed(kept)),
+        estimate(share_claimed(cells)),
         estimate(share_of(kept, _is_above_innocents)),
     ]
 
@@ -87,7 +87,7 @@ def _make_attack_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
     return [
         len(cells),
         rate_entry(cells),
-        count_entry(count_owned(cells), cells),
+        count_entry(count_claims(cells), cells),
         _describe_utility(cells),
         lost.value if lost else None,
         count_entry(len(cells) - len(usable(cells)), cells),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amb.api.records import Verdict
 from amb.report.entries import interval_entry, list_reasons, list_some, utility_text
 from amb.report.tables import Column, Table, TableEntry
-from amb.results.aggregate import count_owned, forged, judged, negatives, positives, usable
+from amb.results.aggregate import count_claims, forged, judged, negatives, positives, usable
 from amb.results.records import CellRecord, JudgedRecord
 from amb.results.result_set import ResultSet, parse_results
 from amb.results.run_records import EmbeddingRecord, RunRecord
+from amb.runtime.wording import count
 
 
 def with_run_tables(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,8 +39,8 @@ def _make_table(method: str, cells: Sequence[CellRecord], run: RunRecord) -> Tab
             Column("kind", text=True),
             Column(f"R(τ={known[0].verdict.tau})" if known else "R(τ)"),
             Column("BER"),
+            Column("p"),
             Column("p perm."),
-            Column("p calib."),
             Column("verdict", text=True),
             Column("utility"),
             Column("seconds", digits=1),
@@ -61,8 +63,8 @@ def _make_row(cell: CellRecord) -> list[TableEntry]:
         cell.shown_kind,
         interval_entry(cell),
         cell.verdict.bit_error_rate,
+        cell.verdict.p_value,
         cell.verdict.p_values["permutation"],
-        cell.verdict.p_values["calibrated"],
         _describe_verdict(cell),
         utility_text(cell.utility),
         "cached" if cell.cached else (cell.seconds["attack"] or 0.0) + (cell.seconds["extract"] or 0.0),
@@ -71,8 +73,8 @@ def _make_row(cell: CellRecord) -> list[TableEntry]:
 
 def _describe_verdict(cell: JudgedRecord) -> str:
     if cell.kind == "positive":
-        return "destroyed" if cell.destroyed else "owned" if cell.owned else "missed"
-    return "FALSE CLAIM" if cell.owned else "not owned"
+        return "destroyed" if cell.destroyed else "claim" if cell.claim else "missed"
+    return "FALSE CLAIM" if cell.claim else "no claim"
 
 
 def _explain_verdicts(marked: Sequence[JudgedRecord]) -> list[str]:
@@ -80,13 +82,30 @@ def _explain_verdicts(marked: Sequence[JudgedRecord]) -> list[str]:
     if not marked:
         return []
     last = marked[-1].verdict
-    line = (
-        f"Rests on {last.n_trials} trials and {last.n_negatives} negatives, which can support no false "
-        f"positive rate below {last.fpr_supported:.3f}; owned: R > {last.bound:.3f} "
-        f"(eq. 13 at alpha = {last.alpha:g}, over all negatives). "
-        f"On fair symbols one trial passes tau = {last.tau} with probability {last.trial_fpr:.1e}."
+    by_the_paper = [cell.suspect for cell in marked if cell.verdict.paper_rule]
+    return [
+        _explain_claim(last),
+        (
+            f"The paper's rule, which is no test of a model: R > {last.bound:.3f} (eq. 13 at alpha = {last.alpha:g}, over "
+            f"{count(last.n_negatives, 'negative')}); it takes {len(by_the_paper)} of {count(len(marked), 'positive suspect')}. "
+            f"On fair symbols one trial passes tau = {last.tau} with probability {last.trial_fpr:.1e}."
+        ),
+    ]
+
+
+def _explain_claim(verdict: Verdict) -> str:
+    """What p is, and at which level it claims."""
+    if verdict.basis == "exact":
+        n_symbols = verdict.n_trials * (len(verdict.curve) - 1)
+        return (
+            f"Claim: p ≤ {verdict.level:g}. p is exact, the binomial over {count(n_symbols, 'symbol')}: each is a fair draw "
+            "on any model that was made without the key."
+        )
+    return (
+        f"Claim: p ≤ {verdict.level:.3f}, the smallest level that {count(verdict.n_sources, 'source')} of innocent models "
+        f"support. p is calibrated, the rank of R among the sources, each by the largest R of its models; it rests on "
+        f"{count(verdict.n_trials, 'trial')}."
     )
-    return [line]
 
 
 def _list_findings(cells: Sequence[JudgedRecord]) -> list[str]:
@@ -96,8 +115,8 @@ def _list_findings(cells: Sequence[JudgedRecord]) -> list[str]:
         return []
     closest = max(innocents, key=lambda cell: cell.rate)
     weakest = min(marked, key=lambda cell: cell.rate)
-    claimed = [cell.suspect for cell in innocents if cell.owned]
-    made_up = [cell.suspect for cell in forged(cells) if cell.owned]
+    claimed = [cell.suspect for cell in innocents if cell.claim]
+    made_up = [cell.suspect for cell in forged(cells) if cell.claim]
     margin = f"margin of the weakest positive ({weakest.suspect}): {weakest.verdict.margin:+.3f}"
     return [
         f"Closest negative: {closest.suspect} with R = {closest.rate:.3f}; {margin}.",
@@ -114,8 +133,10 @@ def _list_destroyed(marked: Sequence[JudgedRecord]) -> list[str]:
     if len(kept) == len(marked):
         return []
     lost = list_some([cell.suspect for cell in marked if cell.destroyed])
-    rates = f"{count_owned(kept)} of {len(kept)} usable, {count_owned(marked)} of all {len(marked)} positive suspects."
-    return [f"Destroyed, so neither for nor against: {lost}. Owned: {rates}"]
+    rates = (
+        f"{count_claims(kept)} of {len(kept)} usable, {count_claims(marked)} of all {len(marked)} positive suspects."
+    )
+    return [f"Destroyed, so neither for nor against: {lost}. Claimed: {rates}"]
 
 
 def _describe_embedding(embedding: EmbeddingRecord) -> list[str]:

@@ -12,7 +12,7 @@ from amb.report.entries import count_entry, list_reasons, list_statuses, rate_en
 from amb.report.tables import Column, Table, TableEntry
 from amb.results.aggregate import (
     average_over_seeds,
-    count_owned,
+    count_claims,
     count_seeds,
     group_by,
     judged,
@@ -76,7 +76,7 @@ _ASKED: Final = (
 )
 _FLAT: Final[Mapping[str, Read]] = {
     **{name: attrgetter(name) for name in _ASKED},
-    "owned": _read_verdict("owned"),
+    **{name: _read_verdict(name) for name in ("claim", "p_value", "basis", "level", "n_sources", "paper_rule")},
     "detection_rate": _read_verdict("detection_rate"),
     "interval_low": _read_interval(0),
     "interval_high": _read_interval(1),
@@ -101,7 +101,7 @@ def summary(results: ResultSet, by: Sequence[str] = DEFAULT_GROUPS) -> list[Tabl
         *(Column(name, text=True) for name in shown),
         Column("seeds"),
         Column("R(τ)"),
-        Column("owned", text=True),
+        Column("claimed", text=True),
         Column("destroyed", text=True),
     ]
     columns += [Column("BER"), Column("utility"), Column("attack s", 1), Column("extract s", 2)]
@@ -132,7 +132,7 @@ def _make_figures(cells: Sequence[CellRecord]) -> list[TableEntry]:
     return [
         count_seeds(known),
         rate_entry(known),
-        count_entry(count_owned(known), known),
+        count_entry(count_claims(known), known),
         count_entry(n_destroyed, known) if (n_destroyed := len(known) - len(usable(known))) else None,
         mean(cell.verdict.bit_error_rate for cell in known),
         _describe_utility(known),
@@ -154,5 +154,5 @@ def _explain_figures(cells: Sequence[CellRecord]) -> list[str]:
         return []
     return [
         "R(τ): mean over seeds; interval of Korn and Graubard over trials in seeds, 95 %.",
-        "owned: by the paper's rule (eq. 13), in how many cells; on a negative or a sibling that is a false claim.",
+        "claimed: p at most the level, exact or by rank among sources of innocent models; in how many cells, and on a negative or a sibling that is a false claim.",
     ]

@@ -10,7 +10,7 @@ from amb.report.entries import count_entry, rate_entry
 from amb.report.figures.subjects import subjects
 from amb.report.page.sections import Fact, Part, Section
 from amb.report.tables import Column, Table, TableEntry
-from amb.results.aggregate import count_owned, group_by, mean, mean_seconds, usable
+from amb.results.aggregate import count_claims, group_by, mean, mean_seconds, usable
 from amb.results.records import JudgedRecord
 from amb.results.result_set import ResultSet
 
@@ -62,7 +62,7 @@ def _make_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
     return [
         len(cells),
         rate_entry(cells),
-        count_entry(count_owned(cells), cells),
+        count_entry(count_claims(cells), cells),
         count_entry(len(cells) - len(usable(cells)), cells),
         mean(cell.utility_drop for cell in cells),
         mean_seconds(cells, "attack"),

@@ -40,7 +40,8 @@ _CELLS: Final = (
 _HOW: Final = (
     Fact("R(τ)", "Share of trials with at most τ wrong symbols (eq. 5 of ActiveMark, arXiv 2510.04966)."),
     Fact("Intervals of rates", "Clopper-Pearson over trials; over several seeds that of Korn and Graubard (1998), with a seed as the cluster, or a source where innocent models are pooled."),
-    Fact("Claimed, owned", "R exceeds the bound of eq. 13, which all negatives that were read with the same key give, each trigger's limit taken at alpha / triggers."),
+    Fact("Claim", "p is at most the level: exact, the binomial over all symbols of a method whose null is exact; calibrated, the rank among sources of innocent models, whose level is the smallest that so many sources support."),
+    Fact("Paper's rule", "R exceeds the bound of eq. 13, which all negatives that were read with the same key give, each trigger's limit taken at alpha / triggers."),
     Fact("Calibrated p", "Rank of a suspect's R among the negatives, (1 + number at least as high) / (n + 1)."),
     Fact("AUC", "Share of pairs of a positive and a negative suspect in which the positive reads higher, ties half; Newcombe's interval (2006, method 5)."),
     Fact("Destroyed", "A positive suspect that lost more of the protected model's utility than the suite tolerates; it counts neither for nor against robustness."),
@@ -97,7 +98,7 @@ def _make_cell_row(cell: CellRecord) -> list[TableEntry]:
         return [*asked, *[None] * (len(_CELLS) - len(asked) - 1), cell.reason]
     return [
         *asked,
-        cell.owned,
+        cell.claim,
         interval_entry(cell),
         cell.verdict.tau,
         cell.verdict.bit_error_rate,

@@ -12,7 +12,7 @@ from amb.report.page.sections import Section
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (
     attacked,
-    count_owned,
+    count_claims,
     count_seeds,
     embed_seconds,
     fewest_negatives,
@@ -23,7 +23,7 @@ from amb.results.aggregate import (
     negatives,
     positives,
     rank_suspects,
-    share_owned,
+    share_claimed,
     unattacked,
     usable,
 )
@@ -37,7 +37,7 @@ _COLUMNS: Final = (
     Column("seeds"),
     Column("R(τ) unattacked"),
     Column("R(τ) attacked"),
-    Column("owned, of attacked", 2),
+    Column("claimed, of attacked", 2),
     Column("destroyed", text=True),
     Column("false claims", text=True),
     Column("forged claims", text=True),
@@ -49,7 +49,7 @@ _COLUMNS: Final = (
 )
 _NOTES: Final = (
     "attacked: positive suspects that an attack made and that are still worth having; destroyed ones are left out.",
-    "owned: by the paper's rule (eq. 13), Clopper-Pearson over suspects and seeds.",
+    "claimed: p at most the level, exact or by rank among sources of innocent models; Clopper-Pearson over suspects and seeds.",
     "false claims: the same rule on innocent models, siblings included; forged: with a key that was made up for them.",
     "negatives: fewest innocent models that a verdict rests on; lowest FPR: 1 / (n + 1), the least they can support.",
 )
@@ -71,10 +71,10 @@ def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
         count_seeds(cells),
         rate_entry(unattacked(cells)),
         rate_entry(kept),
-        estimate(share_owned(kept)),
+        estimate(share_claimed(kept)),
         count_entry(len(made) - len(kept), made) if made else None,
-        count_entry(count_owned(innocents), innocents) if innocents else None,
-        count_entry(count_owned(made_up), made_up) if made_up else None,
+        count_entry(count_claims(innocents), innocents) if innocents else None,
+        count_entry(count_claims(made_up), made_up) if made_up else None,
         fewest,
         supported_fpr(fewest),
         estimate(rank_suspects(usable(positives(cells)), innocents)),
@@ -86,19 +86,19 @@ def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
 def _describe_method(name: str, cells: Sequence[JudgedRecord]) -> str:
     """What a method has shown, on how much."""
     kept, innocents = usable(attacked(cells)), negatives(cells)
-    claimed = sorted({cell.suspect for cell in innocents if cell.owned})
+    claimed = sorted({cell.suspect for cell in innocents if cell.claim})
     who = f": {list_some(claimed, _MOST_NAMED)}" if claimed else ""
-    survived = f"claims {count_owned(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
-    false = f"raises {count_owned(innocents)} false claims on {len(innocents)} readings of innocent models{who}"
+    survived = f"claims {count_claims(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
+    false = f"raises {count_claims(innocents)} false claims on {len(innocents)} readings of innocent models{who}"
     rests = f"{cells[0].verdict.n_trials} trials and {fewest_negatives(cells)} negatives"
     return f"{name} {survived} and {false}. Its verdicts rest on {rests}."
 
 
 def _choose_method(found: Mapping[str, Sequence[JudgedRecord]]) -> str:
     """Which method these results speak for, if they speak for one."""
-    honest = {name: cells for name, cells in found.items() if negatives(cells) and not count_owned(negatives(cells))}
+    honest = {name: cells for name, cells in found.items() if negatives(cells) and not count_claims(negatives(cells))}
     shares = {
-        name: count_owned(kept) / len(kept) for name, cells in honest.items() if (kept := usable(attacked(cells)))
+        name: count_claims(kept) / len(kept) for name, cells in honest.items() if (kept := usable(attacked(cells)))
     }
     if not found:
         return "No cell has a verdict."

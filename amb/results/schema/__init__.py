@@ -36,7 +36,7 @@ class CellForm(Open):
     """One cell: a line of `results.jsonl`. Every figure of a cell that is not `ok` is null."""
 
     FIGURES: ClassVar = (
-        "owned", "bound", "trial_fpr", "detection_rate", "interval", "curve", "bit_error_rate", "tau", "alpha",
+        "claim", "p_value", "basis", "level", "n_sources", "alphabet", "paper_rule", "bound", "trial_fpr", "detection_rate", "interval", "curve", "bit_error_rate", "tau", "alpha",
         "p_values", "n_trials", "n_negatives", "fpr_supported",
     )  # fmt: skip
 
@@ -53,7 +53,16 @@ class CellForm(Open):
     status: Literal["ok", "skipped", "failed"]
     cached: bool
     reason: str
-    owned: bool | None
+    claim: bool | None = None
+    """Whether the suspect may be claimed: p_value is at most level."""
+    p_value: Fraction | None = None
+    basis: Literal["exact", "calibrated"] | None = None
+    """`exact`: binomial over all symbols. `calibrated`: rank among sources of innocent models."""
+    level: Fraction | None = None
+    n_sources: Count | None = None
+    alphabet: Annotated[int, Field(ge=2)] | None = None
+    paper_rule: bool | None = None
+    """R exceeds the bound of eq. 13."""
     bound: float | None
     trial_fpr: Fraction | None
     detection_rate: Fraction | None

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import generate
 import nbformat
-import notebook
 import pytest
 import python_pages
+import quickstart
 import rooms
 import yaml
 
@@ -276,19 +276,19 @@ def check_notebook(done: nbformat.NotebookNode) -> None:
 
 
 def test_the_notebook_is_kept_with_small_outputs() -> None:
-    kept = nbformat.read(notebook.NOTEBOOK, as_version=4)
+    kept = nbformat.read(quickstart.NOTEBOOK, as_version=4)
     nbformat.validate(kept)
-    assert [cell.source for cell in kept.cells] == [cell.source for cell in notebook.make_notebook().cells]
+    assert [cell.source for cell in kept.cells] == [cell.source for cell in quickstart.make_notebook().cells]
     check_notebook(kept)
-    assert notebook.NOTEBOOK.stat().st_size < 100_000
-    assert str(Path.home()) not in notebook.NOTEBOOK.read_text(encoding="utf-8")
+    assert quickstart.NOTEBOOK.stat().st_size < 100_000
+    assert str(Path.home()) not in quickstart.NOTEBOOK.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", " ".join(cell.source for cell in kept.cells)):
-        assert (notebook.NOTEBOOK.parent / target).exists(), target
+        assert (quickstart.NOTEBOOK.parent / target).exists(), target
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:
-    fresh = notebook.make_notebook()
-    notebook.run_notebook(fresh, tmp_path)
+    fresh = quickstart.make_notebook()
+    quickstart.run_notebook(fresh, tmp_path)
     check_notebook(fresh)
 
 

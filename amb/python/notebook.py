@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any, TypeVar
 
 from amb.runtime.progress import Progress, make_progress
@@ -55,8 +56,7 @@ class NotebookProgress:
 
     def _show(self, text: str) -> None:
         """Write over the line, which stays where it began."""
-        from IPython.display import display
-
+        display: Any = import_module("IPython.display").display
         if self._line is None:
             self._line = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:

@@ -34,7 +34,8 @@ A fingerprint leaves the owner's model as it is, so here they would be the prote
 A row for each cell, with everything that was measured.""",
     """>>> frame = results.to_frame()
 judged = frame[frame["status"] == "ok"]
-judged[["suspect", "kind", "detection_rate", "detection_rate_low", "detection_rate_high", "claim", "utility_knn"]].round(3)""",
+columns = ["suspect", "kind", "detection_rate", "detection_rate_low", "detection_rate_high", "claim", "utility_knn"]
+judged[columns].round(3)""",
     """## A verdict
 
 `claim` says that the rate of matching labels lies above that of every source of innocent models. How many sources there

@@ -51,6 +51,10 @@ class Method(Component, ABC):
     def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
         """Read the key on a suspect. Leaves the suspect as it was."""
 
+    def redraw(self, key: Key, generator: torch.Generator) -> Key:
+        """Another key for the same model and images, its secret drawn anew: what the contract `ExactNull` reads. Optional."""
+        raise NotImplementedError
+
     def work(self, facts: ModelFacts) -> Work | None:
         """What `embed` costs on such a model; None where the search alone knows."""
         return None

@@ -130,6 +130,13 @@ model = click.option(
 )
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random, 0 or more.")
 alpha = click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the bound of eq. 13.")
+level = click.option(
+    "--level",
+    type=float,
+    default=1e-6,
+    show_default=True,
+    help="False positive rate of claims where the null is exact.",
+)
 tau = click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
 
 
@@ -149,14 +156,14 @@ def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., 
             asked = {name: options.pop(name) for name in _ASKED}
             return command(*args, plan=_make_plan(**asked), **options)
 
-        for option in reversed((methods, attacks, suite, model, seed, params, tau, alpha, more)):
+        for option in reversed((methods, attacks, suite, model, seed, params, tau, alpha, level, more)):
             with_plan = option(with_plan)
         return with_plan
 
     return decorate
 
 
-_ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alpha", "negatives")
+_ASKED = ("methods", "attacks", "suite", "model", "seed", "params", "tau", "alpha", "level", "negatives")
 
 
 def _make_plan(params: tuple[str, ...], **asked: Any) -> Plan:

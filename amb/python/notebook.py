@@ -58,6 +58,6 @@ class NotebookProgress:
         """Write over the line, which stays where it began."""
         display: Any = import_module("IPython.display").display
         if self._line is None:
-            self._line = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._line = display({"text/plain": text}, raw=True, display_id=True)
         else:
             self._line.update({"text/plain": text}, raw=True)

@@ -30,6 +30,7 @@ def run(
     seed: int = 0,
     tau: int | None = None,
     alpha: float = 0.05,
+    level: float = 1e-6,
     negatives: int = 0,
     params: Mapping[str, Any] | None = None,
     output_dir: str | Path = DEFAULT_OUTPUT,
@@ -51,7 +52,7 @@ def run(
     if not methods:
         raise BadParamsError("No method was given, so there is nothing to run. `amb.list('methods')` names them.")
     plan = plan_run(
-        methods, _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha,
+        methods, _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha, level=level,
         negatives=negatives, params=words,
     )  # fmt: skip
     return run_plan(plan.on(compute or pick_compute(device)), Path(output_dir), quiet=quiet)

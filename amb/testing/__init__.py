@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from amb.testing.contracts import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
+from amb.testing.contracts import (
+    AttackContract,
+    ExactNull,
+    MethodContract,
+    ModelLoaderContract,
+    ReporterContract,
+    SuiteContract,
+)
 from amb.testing.toy import ToyLoader, ToySplit, ToySuite, toy_context, toy_model
 
 __all__ = [
     "AttackContract",
+    "ExactNull",
     "MethodContract",
     "ModelLoaderContract",
     "ReporterContract",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -10,6 +11,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    import torch
+
     from amb import SuspectView, VisionModel
 
 
@@ -80,6 +83,11 @@ class SpreadFeatures(amb.Method):
     def query_work(self) -> amb.Work:
         """Each trigger once."""
         return amb.Work(read=self.n_triggers)
+
+    def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
+        from amb_spread.secret import draw_secret
+
+        return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.features_torch import embed

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb_spread.secret import SECRET_BYTES, Streams
+from amb_spread.secret import Streams, draw_secret
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,9 +150,8 @@ def _make_key(
     with torch.no_grad():
         tokens = torch.cat([owner.prefix(part, block).cpu() for part in _cut_batches(images)])
         answers = torch.cat([owner.features(part).cpu() for part in _cut_batches(images)])
-    secret = torch.randint(256, (SECRET_BYTES,), generator=ctx.generator("secret"), dtype=torch.uint8)
     tensors = {
-        "secret": secret.numpy(),
+        "secret": draw_secret(ctx.generator("secret")),
         "triggers": triggers.numpy(),
         "content": content.read(tokens, owner.backbone.n_prefix).numpy(),
         "unmarked": answers.numpy(),

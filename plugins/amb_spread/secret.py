@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 DOMAIN: Final = "amb-spread/1"
 SECRET_BYTES: Final = 32
 
 Floats = NDArray[np.float32]
+
+
+def draw_secret(generator: torch.Generator) -> NDArray[np.uint8]:
+    """256 bits, (32,) bytes; as good as their generator: that of a benchmark's context can be made again."""
+    import torch
+
+    drawn: NDArray[np.uint8] = torch.randint(256, (SECRET_BYTES,), generator=generator, dtype=torch.uint8).numpy()
+    return drawn
 
 
 class Streams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -9,6 +10,8 @@ from pydantic import Field
 import amb
 
 if TYPE_CHECKING:
+    import torch
+
     from amb import SuspectView, VisionModel
 
 
@@ -48,6 +51,11 @@ class SpreadWeights(amb.Method):
         if key is None or (facts.n_blocks, facts.dim) == (key.facts["n_blocks"], key.facts["dim"]):
             return None
         return f"{facts.ref} is of another form than the protected model, so its weights cannot be compared"
+
+    def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
+        from amb_spread.secret import draw_secret
+
+        return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.weights_torch import embed

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import amb
-from amb_spread.secret import SECRET_BYTES, Streams
+from amb_spread.secret import Streams, draw_secret
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    drawn = torch.randint(256, (SECRET_BYTES,), generator=ctx.generator("secret"), dtype=torch.uint8)
-    key = make_key(params, owner, drawn.numpy())
+    key = make_key(params, owner, draw_secret(ctx.generator("secret")))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
     for matrix, carrier, bits in _walk_carriers(params, marked, key):

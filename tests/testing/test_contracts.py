@@ -24,6 +24,8 @@ QUICK: dict[str, dict[str, Any]] = {
         "lr": 3e-3,
         "coder_lr": 1e-2,
     },
+    "spread-features": {"n_bits": 16, "n_messages": 1, "steps": 300, "batch": 32, "n_images": 256, "n_triggers": 128},
+    "spread-weights": {"n_bits": 16, "n_messages": 8},
     "advtra": {"n_trajectories": 16, "n_classes": 3},
     "ipguard": {"n_points": 16, "k": 0.1},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},

@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from amb.evaluation.activations import activation_profile as activation_profile
     from amb.evaluation.activations import choose_block as choose_block
     from amb.evaluation.statistics import detection_rate as detection_rate
-    from amb.models.checkpoint import build_for_file as build_for_file
     from amb.models.checkpoint import fill_by_library as fill_by_library
     from amb.models.checkpoint import limit_to_file as limit_to_file
     from amb.models.checkpoint import load_checkpoint as load_checkpoint
@@ -202,7 +201,6 @@ _HOME = {
     "amb.evaluation.statistics": {"detection_rate": "detection_rate", "count_errors": "errors"},
     "amb.evaluation.utility": {"measure_utility": "utility"},
     "amb.models.checkpoint": {
-        "build_for_file": "build_for_file",
         "fill_by_library": "fill_by_library",
         "limit_to_file": "limit_to_file",
         "load_checkpoint": "load_checkpoint",

@@ -31,7 +31,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "words": (
         "Words and small values",
         "What components declare themselves with.",
-        ["Access", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work",
+        ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work",
          "Fetch"],
     ),
     "records": (

@@ -96,7 +96,9 @@ def read_card(stem: Path) -> Card:
 def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
     """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError."""
     path = Path(f"{stem}.safetensors")
-    model, card = build_for_file(stem, build)
+    card = read_card(stem)
+    with limit_to_file(path):
+        model = _assemble_model(card, build)
     state = read_weights(path)
     if card.weights == "library":
         fill_by_library(model, state, str(path))
@@ -109,13 +111,6 @@ def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
         )
     model.ref = ref
     return model.eval()
-
-
-def build_for_file(stem: Path, build: Build) -> tuple[VisionModel, Card]:
-    """The untrained network of a card, no larger than its file of weights is for. Raises MissingError, CheckpointError."""
-    card = read_card(stem)
-    with limit_to_file(Path(f"{stem}.safetensors")):
-        return _assemble_model(card, build), card
 
 
 @contextmanager

@@ -23,6 +23,7 @@ LARGEST_MAP: Final = 2**30
 """Numbers in one tensor of one image's forward pass: 4 GiB, eight times that of any known encoder."""
 _FREE: Final = 2**25
 """Numbers that any network may make beside its weights, 128 MiB: places, masks, images to try it on."""
+META: Final = torch.device("meta")
 _FREE_TENSORS: Final = 1000
 _SMALL: Final = 2**13
 """No operation on so few numbers makes a large tensor of them: even an outer product stays below `_FREE`."""
@@ -64,13 +65,14 @@ def limit_size(source: str, n_weights: int | None = None, n_tensors: int = 10_00
 def refuse_large_maps(model: VisionModel, source: str) -> None:
     """Raise CheckpointError where one image would take more memory than any known encoder needs.
 
-    The forward pass is made on torch's meta device, where tensors have shapes and no numbers; a network that cannot
-    run there is judged by the size of its images alone.
+    The forward pass is made of weights on torch's meta device, where tensors have shapes and no numbers; a network that
+    cannot run there is judged by the size of its images alone. Meta is not made the default device: libraries keep
+    small tensors that they make, and would hand them out again without numbers.
     """
     side = model.backbone.image_size
     if not 1 <= side <= LARGEST_IMAGE:
         raise CheckpointError(f"{source} takes images of {side} pixels a side; amb loads up to {LARGEST_IMAGE}.")
-    with suppress(Exception), torch.no_grad(), torch.device("meta"), _MapCount() as maps:
+    with suppress(Exception), torch.no_grad(), _MapCount() as maps:
         twin = copy.deepcopy(model.backbone, _meta_weights(model.backbone)).eval()
         _pass_image(twin, maps)
     if maps.largest > LARGEST_MAP:
@@ -95,7 +97,7 @@ class _SizeLimit(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _FACTORIES:
             self._n_tensors += 1
-            self._n_made += _weigh(func, args, {**given, "device": "meta"})
+            self._n_made += _weigh(func, args, {**given, "device": META})
             self._refuse(self._n_made)
         elif name not in _SIDE_EFFECTS and not _is_in_place(name) and _may_be_large(args, given):
             self._refuse(_weigh(func, *_to_meta((args, given))))
@@ -122,8 +124,13 @@ class _MapCount(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _FACTORIES:  # these have numbers, so they are weighed before
+            self.largest = max(self.largest, n := _weigh(func, args, {**(kwargs or {}), "device": META}))
+            if n > _FREE and (kwargs or {}).get("device") != META:
+                raise MemoryError
         made = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") == "scaled_dot_product_attention":  # tokens x tokens, made or not
+        if name == "scaled_dot_product_attention":  # tokens x tokens, made or not
             self.largest = max(self.largest, args[0].shape[:-1].numel() * args[1].shape[-2])
         if isinstance(made, Tensor):
             self.largest = max(self.largest, made.numel())
@@ -132,7 +139,8 @@ class _MapCount(TorchFunctionMode):
 
 def _pass_image(backbone: Any, maps: _MapCount) -> None:
     """One image through a backbone without numbers, until a map is too large."""
-    tokens = backbone.embed(torch.empty(1, len(backbone.mean), backbone.image_size, backbone.image_size))
+    side = backbone.image_size
+    tokens = backbone.embed(torch.empty(1, len(backbone.mean), side, side, device=META))
     for block in backbone.blocks:
         if maps.largest > LARGEST_MAP:
             return

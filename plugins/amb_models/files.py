@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ class FileLoader(amb.ModelLoader):
 
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The network of the card, without its weights."""
-        return amb.build_for_file(_find_stem(rest), amb.build_model)[0]
+        stem = _find_stem(rest)
+        card, weights = amb.read_card(stem), Path(f"{stem}.safetensors")
+        with amb.limit_to_file(weights) if weights.exists() else nullcontext():
+            return amb.build_model(card.architecture)
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
         """A file holds models of other loaders; it has no architectures of its own."""

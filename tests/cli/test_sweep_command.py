@@ -223,7 +223,7 @@ def test_a_bad_sweep_is_refused_before_anything_is_written(site: Path, text: str
 
 def test_a_dry_run_of_a_million_cells_counts_them(site: Path) -> None:
     Path("s.yaml").write_text(MILLION)
-    done = amb(site, "sweep", "s.yaml", "--dry-run", "--output-dir", "out", timeout=60)
+    done = amb(site, "sweep", "s.yaml", "--dry-run", "--output-dir", "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("1,003,000 cells, counted and not looked up in the store: say --yes for that.")
 

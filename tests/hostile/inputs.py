@@ -84,7 +84,10 @@ YAML: Final = {
     ),
     "cells of attacks": (f"{_BASE}attacks:\n- [{_WIDE}, {_WIDE}]\n", "cells; more than"),
     "cells past integers": (f"{_BASE}attacks:\n- [{', '.join([_WIDE] * 12)}]\n", "cells; more than"),
-    "cells of one link": (f"{_BASE}attacks:\n- forge-labels: {{budget: {_AXIS}, seed: {_AXIS}}}\n", ""),
+    "cells of one link": (
+        f"{_BASE}attacks:\n- finetune: {{epochs: {_AXIS[:1000]}, lr: {_SHARES[1:]}}}\n",
+        "cells; more than",
+    ),
     "seeds 90,000": (f"{_BASE}attacks: {_WIDE}\nseeds: {list(range(5000))}\n", "cells; more than"),
     "negatives": (f"{_BASE}negatives: 100001\n", "a whole number, 0 to 100000"),
     "values 100,000": ("a:\n" + "- b\n" * 110_000, "holds more than"),

@@ -87,3 +87,12 @@ def test_weighing_changes_no_random_number() -> None:
     torch.manual_seed(0)
     with limit_size("it", 10**6):
         assert torch.nn.Linear(300, 300).weight.equal(plain)
+
+
+def test_weighing_leaves_what_libraries_keep_as_it_was() -> None:
+    """The index of BEiT's positions is kept by transformers, by the size of the window."""
+    config = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 40, "patch_size": 8}
+    architecture = {"loader": "hf", "model_type": "beit", "image_size": 40}
+    model = amb.build_model({**architecture, "config": {**config, "use_relative_position_bias": True}})
+    refuse_large_maps(model, "it")
+    assert model.eval().features(torch.rand(1, 3, 40, 40)).isfinite().all()

@@ -133,7 +133,7 @@ def test_pruned_weights_say_nothing_and_the_rest_is_read(marked: Any, tmp_path: 
 
 
 def test_turned_embeddings_are_turned_back_without_the_secret(marked: Any, tmp_path: Path) -> None:
-    owner, embedding = marked[FEATURES.name]
+    _, embedding = marked[FEATURES.name]
     images = torch.from_numpy(embedding.key.tensors["triggers"]).float() / 255
     answers = amb.SuspectView(embedding.model, "features").features(images)
     turn = torch.linalg.qr(torch.randn(answers.shape[1], answers.shape[1], generator=torch.Generator().manual_seed(1)))[

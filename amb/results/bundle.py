@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from amb.errors import AmbError, BadParamsError, StoreError
 from amb.results.aggregate import judged
 from amb.results.collect import StoredRun, find_runs
+from amb.results.lines import write_line
 from amb.results.records import CellRecord, parse_cell
 from amb.results.verify import Mismatch, check_cells
 from amb.results.versions import READABLE, SCHEMA, list_readable
@@ -376,6 +377,8 @@ def _write_run(run: PublicRun, output: Path) -> None:
         folder.mkdir()
         for name, data in run.files().items():
             (folder / name).write_bytes(data)
+        if run.schema >= 2:  # in a bundle the manifest has digests, in a folder each line has its own
+            (folder / "results.jsonl").write_text("".join(map(write_line, run.cells)), encoding="utf-8")
         folder.rename(output / "runs" / run.id)
 
 

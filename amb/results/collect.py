@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from amb.errors import BadParamsError, MissingError, StoreError, near_names
 from amb.results.latest import keep_latest
+from amb.results.lines import read_lines, warn_of_damage
 from amb.results.versions import READABLE, SCHEMA, list_readable, upgrade_cell
 
 _QUESTION: Final = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
@@ -33,8 +34,10 @@ class StoredRun:
     def read_cells(self) -> list[dict[str, Any]]:
         """The cells that it finished, each once, as they lie there; a killed run's too, a line cut short is left out."""
         path, where = self.folder / "results.jsonl", _list_shared(self.facts)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        cells = (cell for cell in map(_parse_line, lines) if cell and set(_QUESTION) <= {*cell, *where})
+        found = read_lines(path, with_digests=self.schema >= 2)
+        if found.damaged:
+            warn_of_damage(path, found.damaged)
+        cells = (cell for cell in found.cells if set(_QUESTION) <= {*cell, *where})
         return _keep_latest({**cell, **where} for cell in cells)
 
 
@@ -128,15 +131,6 @@ def _open_run(folder: Path) -> StoredRun:
     if schema not in READABLE:
         raise StoreError(f"{path} is of schema {schema!s:.20}; this amb reads {list_readable()}. Install a newer amb.")
     return StoredRun(folder, schema, facts)
-
-
-def _parse_line(line: str) -> dict[str, Any] | None:
-    """A cell, or None where a line is none."""
-    try:
-        cell = json.loads(line)
-    except ValueError:
-        return None
-    return cell if isinstance(cell, dict) and "status" in cell else None
 
 
 def _list_shared(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.component import finite
 from amb.plugin.specs import hookimpl
+from amb.results.lines import write_line
 
 if TYPE_CHECKING:
     from amb.api.records import CellResult
@@ -28,7 +28,7 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(result.to_json()), allow_nan=False) + "\n")
+        file.write(write_line(result.to_json()))
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
 

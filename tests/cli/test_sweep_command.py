@@ -20,6 +20,7 @@ from amb.plugin.manager import Manager
 from amb.report.layouts import with_tables
 from amb.report.tables import tables_of
 from amb.results.collect import collect
+from amb.results.lines import write_line
 from tests.conftest import QUICK
 
 PLUGIN = '''
@@ -236,7 +237,7 @@ def write_run(run: str, rows: list[dict[str, object]], sweep: str | None = None,
     folder = Path("amb-results/runs", run)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"run": header(run, sweep)}))
-    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + torn)
+    (folder / "results.jsonl").write_text("".join(map(write_line, rows)) + torn)
 
 
 def row(suspect: str, rate: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from amb.api.records import Evidence
 from amb.evaluation import statistics
@@ -152,17 +152,24 @@ def test_false_detection_bound_holds_in_simulation() -> None:
     assert (rates > bound).mean() <= 0.05
 
 
-def test_without_negatives_nothing_is_owned() -> None:
+def of_sources(negatives: list[Evidence], *sources: str) -> list[statistics.Negative]:
+    """Each of a source of its own, unless sources are named."""
+    names = sources or tuple(map(str, range(len(negatives))))
+    return [statistics.Negative(*pair) for pair in zip(negatives, names, strict=True)]
+
+
+def test_without_negatives_nothing_is_claimed() -> None:
     verdict = statistics.decide(evidence([0] * 10), [], tau=1, alpha=0.05)
     assert verdict.bound == 1.0
     assert not verdict.claim
+    assert (verdict.p_value, verdict.basis, verdict.n_sources) == (1.0, "calibrated", 0)
     assert verdict.margin is None
     assert verdict.fpr_supported == 1.0
 
 
 def test_verdict_rests_on_the_negatives() -> None:
     negatives = [evidence([4] * 30, seed=seed) for seed in range(5)]
-    verdict = statistics.decide(evidence([0] * 29 + [5]), negatives, tau=1, alpha=0.05)
+    verdict = statistics.decide(evidence([0] * 29 + [5]), of_sources(negatives), tau=1, alpha=0.05)
     assert verdict.claim
     assert verdict.detection_rate == pytest.approx(29 / 30)
     assert verdict.margin == pytest.approx(29 / 30)
@@ -173,9 +180,54 @@ def test_verdict_rests_on_the_negatives() -> None:
 
 def test_a_negative_that_reads_like_the_suspect_takes_the_margin_away() -> None:
     negatives = [evidence([0] * 30), *(evidence([4] * 30, seed=seed) for seed in range(4))]
-    verdict = statistics.decide(evidence([0] * 30), negatives, tau=1, alpha=0.05)
+    verdict = statistics.decide(evidence([0] * 30), of_sources(negatives), tau=1, alpha=0.05)
     assert verdict.margin == 0
     assert verdict.p_values["calibrated"] == pytest.approx(2 / 6)
+
+
+def test_relatives_count_as_one_source() -> None:
+    negatives = of_sources([evidence([4] * 30, seed=seed) for seed in range(6)], "a", "a", "a", "b", "b", "c")
+    verdict = statistics.decide(evidence([0] * 30), negatives, tau=1, alpha=0.05)
+    assert (verdict.n_sources, verdict.n_negatives) == (3, 6)
+    assert verdict.p_value == verdict.level == pytest.approx(1 / 4)
+    assert verdict.claim
+    own = statistics.decide(evidence([0] * 30), negatives, tau=1, alpha=0.05, source="a")
+    assert (own.n_sources, own.level) == (2, pytest.approx(1 / 3)), "nobody is ranked among his relatives"
+
+
+def test_an_exact_claim_is_binomial_over_all_symbols() -> None:
+    verdict = statistics.decide(evidence([2] * 8), [], tau=1, alpha=0.05, null="exact", level=1e-6)
+    n = verdict.n_trials * (len(verdict.curve) - 1)
+    assert verdict.p_value == pytest.approx(binom.sf(n - 16 - 1, n, 0.5))
+    assert (verdict.basis, verdict.level, verdict.claim) == ("exact", 1e-6, verdict.p_value <= 1e-6)
+    unread = statistics.decide(evidence([4] * 8), [], tau=1, alpha=0.05, null="exact")
+    assert not unread.claim
+
+
+def test_the_paper_rule_is_no_test_of_a_model_and_the_source_test_is() -> None:
+    """Innocent models that differ in how much they agree: agreement drawn for each from Beta(6, 4), 9 sources."""
+    generator, n_draws = np.random.default_rng(7), 300
+    by_the_paper, by_sources = 0, 0
+    for _ in range(n_draws):
+        message = generator.integers(0, 2, (40, 16))
+        agreement = generator.beta(6, 4, 10)
+        models = [
+            Evidence(message, np.where(generator.random((40, 16)) < each, message, 1 - message)) for each in agreement
+        ]
+        verdict = statistics.decide(models[0], of_sources(models[1:]), tau=5, alpha=0.05)
+        by_the_paper += verdict.paper_rule
+        by_sources += verdict.claim
+    assert by_the_paper / n_draws > 0.1, "promised: .05"
+    assert binom.sf(by_sources - 1, n_draws, 1 / 10) > 1e-3, "the level that nine sources support"
+
+
+def test_the_source_test_is_valid_where_sources_have_relatives() -> None:
+    generator, n_draws, claims = np.random.default_rng(8), 2000, 0
+    for _ in range(n_draws):
+        centres = generator.normal(size=7)
+        rates = {str(at): list(centres[at] + 0.1 * generator.normal(size=10)) for at in range(6)}
+        claims += statistics.source_test(centres[6] + 0.1 * generator.normal(), rates).claim
+    assert binom.sf(claims - 1, n_draws, 1 / 7) > 1e-3
 
 
 def test_calibrated_p_ranks_among_negatives() -> None:
@@ -207,7 +259,7 @@ def test_supported_fpr_and_the_rule_of_three() -> None:
 
 def test_evidence_refuses_shapes_that_do_not_match() -> None:
     with pytest.raises(ValueError, match="two equal, non-empty"):
-        Evidence(np.zeros((2, 3)), np.zeros((3, 2)))
+        Evidence(np.zeros((2, 3), int), np.zeros((3, 2), int))
 
 
 # Over seeds and over suspects

@@ -21,6 +21,7 @@ from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.page.build import sections_of
 from amb.results.collect import collect
+from amb.results.lines import write_line
 from amb.testing.contracts import example_document
 from tests.conftest import QUICK, run_toy
 
@@ -78,7 +79,7 @@ def stored(document: dict[str, Any], output: Path) -> None:
     folder = output / "runs" / "r0"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"run": document["runs"][0]}))
-    (folder / "results.jsonl").write_text("\n".join(map(json.dumps, document["cells"])))
+    (folder / "results.jsonl").write_text("".join(map(write_line, document["cells"])))
 
 
 class Page(HTMLParser):

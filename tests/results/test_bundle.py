@@ -19,11 +19,12 @@ from scipy.stats import binomtest
 
 from amb.api.records import Evidence
 from amb.errors import AmbError, BadParamsError, MissingError, StoreError
-from amb.evaluation.statistics import decide
+from amb.evaluation.statistics import Negative, decide
 from amb.report.layouts import with_tables
 from amb.results import bundle
 from amb.results.bundle import own_runs, read_bundle, write_bundle, write_runs
 from amb.results.collect import collect
+from amb.results.lines import write_line
 from amb.results.verify import Mismatch, check_cells
 from amb.testing.contracts import example_document
 from tests.conftest import run_toy
@@ -51,7 +52,7 @@ def make_store(output: Path, run: str = "20260101-000000-000000-abcdef", names: 
     header = {**facts(run), "folder": "/home/somebody/runs", "links": {"mlflow": "https://me:secret@host"}}
     document = {"schema": 2, "run": header, "cells": cells}
     (folder / "run.json").write_text(json.dumps(document))
-    (folder / "results.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+    (folder / "results.jsonl").write_text("".join(map(write_line, cells)))
     return output
 
 
@@ -60,7 +61,9 @@ def make_cell(output: Path, suspect: str, kind: str, evidence: Evidence, others:
     folder = output / "store" / "evidence" / digest
     folder.mkdir(parents=True)
     evidence.save(folder / "evidence.npz")
-    verdict = json.loads(json.dumps(decide(evidence, others, 2, 0.05).__dict__))
+    verdict = json.loads(
+        json.dumps(decide(evidence, [Negative(each, str(at)) for at, each in enumerate(others)], 2, 0.05).__dict__)
+    )
     template = example_document()["cells"][0]
     named = {"suspect": suspect, "kind": kind, "source": suspect, "group": kind, "digests": {"evidence": digest}}
     return {**template, **verdict, **named}

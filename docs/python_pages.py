@@ -43,7 +43,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "vision": (
         "Models as methods and attacks see them",
         "Images are float in [0, 1], (images, 3, height, width); models resize and normalise.",
-        ["VisionModel", "SuspectView", "Backbone", "BlockParts", "Affine", "ClassificationHead", "SegmentationHead",
+        ["VisionModel", "SuspectView", "Backbone", "BlockParts", "Affine", "Matrix", "ClassificationHead", "SegmentationHead",
          "HEADS", "edited"],
     ),
     "data": (
@@ -59,13 +59,13 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "measuring": (
         "Measuring",
         "Figures for methods and suites. Verdicts are the harness's: [what they rest on](/docs/statistics.md).",
-        ["count_errors", "detection_rate", "measure_utility", "activation_profile", "choose_block"],
+        ["count_errors", "detection_rate", "label_agreement", "forge_labels", "require_forgery", "measure_utility", "activation_profile", "choose_block"],
     ),
     "files": (
         "Model files",
         "A model on disk is safetensors and a card ([the form](/docs/schema.md)). Nothing is unpickled.",
         ["load_checkpoint", "save_checkpoint", "read_card", "read_weights", "fill_by_library", "refuse_misfit",
-         "refuse_unsound", "PICKLE"],
+         "refuse_unsound", "limit_to_file", "PICKLE"],
     ),
     "settings": (
         "Settings",

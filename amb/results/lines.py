@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from amb.api.component import digest_of, finite
 from amb.errors import StoreError, printable
 
 DIGEST: Final = "line_digest"
@@ -25,6 +24,8 @@ class Lines(NamedTuple):
 
 def write_line(cell: Mapping[str, Any]) -> str:
     """A cell as a line."""
+    from amb.api.component import digest_of, finite
+
     kept = finite(cell)
     return json.dumps({**kept, DIGEST: digest_of(kept)}, allow_nan=False) + "\n"
 
@@ -53,6 +54,8 @@ def read_lines(path: Path, *, with_digests: bool) -> Lines:
 
 def parse_line(line: str, *, with_digest: bool) -> dict[str, Any] | None:
     """The cell of a line, or None where it is none, or was changed."""
+    from amb.api.component import digest_of
+
     try:
         cell = json.loads(line)
     except (ValueError, RecursionError):

@@ -131,7 +131,8 @@ def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -
     again = amb("run", "--method", "activemark", *TINY, "--attack", "prune40")
     assert again.returncode == 0
     assert "cached" in again.stdout
-    assert "Rests on 4 trials and 9 negatives" in again.stdout
+    assert "it rests on 4 trials." in again.stdout
+    assert "sources of innocent models support" in again.stdout
     assert "results: amb-results" in again.stdout
     assert "\x1b" not in again.stdout
 

@@ -67,4 +67,4 @@ def test_the_mask_probe_finds_masks_that_lie_in_the_tokens(tmp_path: Path) -> No
     masks = toy_context(tmp_path).split("test").batch(range(60)).masks
     assert masks is not None
     patches = masks.float().unfold(1, 4, 4).unfold(2, 4, 4).flatten(3)
-    assert fidelity._mask_probe(patches, masks, patches, masks) > 0.999
+    assert fidelity._score_mask_probe(patches, masks, patches, masks) > 0.999

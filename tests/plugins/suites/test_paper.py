@@ -231,10 +231,10 @@ def test_a_segmentation_head_of_few_classes_answers_for_each_pixel(tmp_path: Pat
 
 
 def test_the_mask_probe_of_many_classes_answers_for_each_token() -> None:
-    assert fidelity._places(14, 104) == 1
-    assert fidelity._places(14, 3) == 7
-    assert fidelity._places(16, 3) == 8
-    assert fidelity._places(8, 2) == 8  # the convolutional networks of tiny
+    assert fidelity._count_places(14, 104) == 1
+    assert fidelity._count_places(14, 3) == 7
+    assert fidelity._count_places(16, 3) == 8
+    assert fidelity._count_places(8, 2) == 8  # the convolutional networks of tiny
 
 
 def test_tokens_that_hold_their_own_class_give_a_perfect_coarse_probe() -> None:
@@ -244,9 +244,9 @@ def test_tokens_that_hold_their_own_class_give_a_perfect_coarse_probe() -> None:
     patches = torch.nn.functional.one_hot(classes, 104).float()
     masks = classes.repeat_interleave(14, 1).repeat_interleave(14, 2)
     weights = fidelity._fit_places(patches, masks, 104, 1, 7)
-    scores = fidelity._with_bias(patches.flatten(0, 2).double()) @ weights
+    scores = fidelity._add_bias(patches.flatten(0, 2).double()) @ weights
     assert torch.equal(scores.argmax(1), classes.flatten())
-    assert fidelity._mask_probe(patches, masks, patches, masks) > 0.5  # bilinear edges between tokens
+    assert fidelity._score_mask_probe(patches, masks, patches, masks) > 0.5  # bilinear edges between tokens
 
 
 def test_sums_over_chunks_are_those_of_the_whole() -> None:
@@ -261,7 +261,7 @@ def test_a_class_that_only_the_test_masks_have_counts_as_missed() -> None:
     generator = torch.Generator().manual_seed(0)
     patches = torch.randn(6, 2, 2, 4, generator=generator)
     known, test = torch.zeros(6, 8, 8).long(), torch.full((6, 8, 8), 2)
-    assert fidelity._mask_probe(patches, known, patches, test) == 0.0
+    assert fidelity._score_mask_probe(patches, known, patches, test) == 0.0
 
 
 @pytest.mark.parametrize("n_classes", [37, 103, 104])

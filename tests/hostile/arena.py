@@ -52,6 +52,7 @@ class Arena:
     def __init__(self) -> None:
         path = os.pathsep.join([str(_ROOT), str(_ROOT / "plugins"), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"PYTHONPATH": path, "AMB_DISABLE_PLUGINS": "mlflow", "OMP_NUM_THREADS": "1"}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a fresh install would be compiled, which is a write outside
         command = [sys.executable, "-m", "tests.hostile.arena"]
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, cwd=_ROOT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from math import isfinite
-from types import FunctionType
+from secrets import token_hex
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -64,9 +65,10 @@ def source_digest(cls: type) -> str:
     if package == "amb":  # core is versioned as a whole, by amb.__version__
         package = cls.__module__
     found = find_spec(package) if package != "__main__" else None
-    if found is None or found.origin is None:
-        return _digest_class(cls)
-    origin = Path(found.origin)
+    script = getattr(sys.modules.get(cls.__module__), "__file__", None) if found is None else found.origin
+    if script is None:  # of a notebook: nothing keeps all that such a class hangs on, so each definition is new
+        return _UNKNOWN.setdefault(cls, token_hex(8))
+    origin = Path(script)
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
     digest = hashlib.sha256()
     for file in files:
@@ -74,21 +76,8 @@ def source_digest(cls: type) -> str:
     return digest.hexdigest()[:16]
 
 
-def _digest_class(cls: type) -> str:
-    """Of the text of a class that stands in a notebook or a script; one that has no text is never found again."""
-    from inspect import getsource
-    from secrets import token_hex
-
-    functions = [each for each in vars(cls).values() if isinstance(each, FunctionType)]
-    try:  # a notebook keeps the text of functions, not that of classes
-        text = "".join(getsource(each) for each in functions)
-    except (OSError, TypeError):
-        return _TEXTLESS.setdefault(cls, token_hex(8))
-    return hashlib.sha256(f"{cls.__qualname__}\n{text}".encode()).hexdigest()[:16]
-
-
-_TEXTLESS: dict[type, str] = {}
-"""Digests of classes without a text, the same while this process lasts."""
+_UNKNOWN: dict[type, str] = {}
+"""Digests of classes without a file, the same while this process lasts."""
 
 
 def digest_of(value: Any) -> str:

@@ -21,6 +21,10 @@ Null = Literal["exact", "none"]
 Basis = Literal["exact", "calibrated"]
 """What a p-value rests on: the binomial over all symbols, or the rank among sources of innocent models."""
 
+Listing = Literal["methods", "attacks", "suites", "models"]
+"""The kinds of components by the word that `amb list` takes."""
+LISTINGS: Final[tuple[Listing, ...]] = get_args(Listing)
+
 Protected = Literal["encoder", "classifier"]
 """What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from amb.api.types import LISTINGS
+
 EPILOG = """
 \b
 Examples:
@@ -16,7 +18,7 @@ Examples:
 
 
 @click.command(name="list", epilog=EPILOG)
-@click.argument("kind", type=click.Choice(["methods", "attacks", "suites", "models"]), required=False)
+@click.argument("kind", type=click.Choice(LISTINGS), required=False)
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(kind: str | None, format_: str) -> None:
     """List what can be run, presets included: methods, attacks, suites, models."""

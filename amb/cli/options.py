@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from amb.report.formats.names import FORMATS
 from amb.runtime.compute import PRECISIONS, Compute, pick_compute
 from amb.runtime.paths import DATA, DOWNLOAD, go_offline
 
@@ -101,7 +102,11 @@ def places(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 format_ = click.option(
-    "--format", "format_", default="table", show_default=True, help="table, json, csv, markdown, latex, html."
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    help=f"{', '.join(FORMATS)}, or one that a plugin brings.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 methods = click.option(

@@ -208,28 +208,9 @@ def false_detection_bound(negatives: Sequence[Evidence], tau: int, alpha: float)
     return float((np.argmax(tail <= alpha) - 1) / n_trials)
 
 
-def misdetection_bound(positives: Sequence[Evidence], tau: int, alpha: float) -> float:
-    """Delta such that a functional copy has R < Delta with probability at most alpha (eq. 14).
-
-    As `false_detection_bound`, with lower limits over positive suspects. With none the bound is 0.
-    """
-    if not positives:
-        return 0.0
-    agreement = bit_agreement(positives)
-    n_trials, n_symbols = positives[0].expected.shape
-    limits = clopper_pearson_lower(agreement.successes, agreement.n, alpha / n_trials)
-    below = 1 - _sum_poisson_binomial(trial_fpr(n_symbols, tau, limits))  # P[detected < k], k = 0 ... trials + 1
-    return float(np.flatnonzero(below <= alpha)[-1] / n_trials)
-
-
 def supported_fpr(n_negatives: int) -> float:
     """Smallest model-level false positive rate that n negatives can support, 1 / (n + 1)."""
     return 1 / (n_negatives + 1)
-
-
-def fpr_upper_limit(n_false: int, n_negatives: int, alpha: float = 0.05) -> float:
-    """Upper limit of the model-level false positive rate: about 3 / n for none of n at 95 %."""
-    return float(clopper_pearson_upper(n_false, n_negatives, alpha)) if n_negatives else 1.0
 
 
 # Over seeds, and over suspects

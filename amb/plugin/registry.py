@@ -10,6 +10,7 @@ from unicodedata import category
 from amb.api.component import Component, parameter_rows
 from amb.api.interfaces import Attack, Edit, Method, ModelLoader, Reporter, Suite
 from amb.api.spec import Spec, parse_chain, parse_spec
+from amb.api.types import LISTINGS
 from amb.errors import PluginError, UsageError, printable, shortened, unknown_name
 
 C = TypeVar("C", bound=Component)
@@ -98,7 +99,8 @@ class Registry:
     @property
     def kinds(self) -> dict[str, Catalog[Any]]:
         """The kinds by the word that `amb list` uses."""
-        return {kind.listing: kind for kind in (self.methods, self.attacks, self.suites, self.loaders)}
+        found = {kind.listing: kind for kind in (self.methods, self.attacks, self.suites, self.loaders)}
+        return {listing: found[listing] for listing in LISTINGS}
 
     def method(self, text: str | Method, extra: Mapping[str, Any] | None = None) -> Method:
         """The method that a spec text names; a component of one's own as it is, with further parameters."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -75,3 +78,37 @@ def test_rows_document_every_parameter() -> None:
     assert [row["parameter"] for row in rows] == ["share", "times", "twice"]
     assert rows[0]["range"] == "≥ 0, < 1"
     assert rows[0]["help"] == "How far to turn."
+
+
+NOTEBOOK = """
+import amb
+def define(level):
+    class Mine(amb.Attack):
+        name = "mine"
+        LEVEL = level
+        def apply(self, model, ctx):
+            return model.copy()
+    Mine.__module__ = "__main__"
+    return Mine
+"""
+
+
+def test_a_class_of_a_notebook_is_new_whenever_it_is_defined() -> None:
+    """A constant, or a function that it calls, may have changed: an old result must not be taken for its own."""
+    code = (
+        f"{NOTEBOOK}\n"
+        "one, same, other = define(1), define(1), define(2)\n"
+        "digests = [cls().definition()['source'] for cls in (one, one, same, other)]\n"
+        "print(len(digests), digests[0] == digests[1], len(set(digests)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4", "True", "3"]
+
+
+def test_a_class_of_a_script_is_known_by_the_script(tmp_path: Path) -> None:
+    said = []
+    for text in (NOTEBOOK, NOTEBOOK, NOTEBOOK + "# changed\n"):
+        script = tmp_path / "mine.py"
+        script.write_text(f"{text}\nprint(define(1)().definition()['source'])\n")
+        said.append(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
+    assert said[0] == said[1] != said[2]

@@ -132,16 +132,6 @@ def test_false_detection_bound_is_the_smallest_with_a_small_tail() -> None:
     assert statistics.binomial_p(detected, 20, rate) > 0.05
 
 
-def test_misdetection_bound_is_the_largest_with_a_small_tail() -> None:
-    positives = [evidence([1] * 20, seed=seed) for seed in range(3)]
-    bound = statistics.misdetection_bound(positives, tau=3, alpha=0.05)
-    limit = float(statistics.clopper_pearson_lower(21, 24, 0.05 / 20))
-    rate = float(statistics.trial_fpr(8, 3, limit))
-    detected = round(bound * 20)
-    assert 1 - statistics.binomial_p(detected, 20, rate) <= 0.05
-    assert 1 - statistics.binomial_p(detected + 1, 20, rate) > 0.05
-
-
 def test_false_detection_bound_holds_in_simulation() -> None:
     generator = np.random.default_rng(0)
     bits = generator.integers(0, 2, (12, 50, 16))
@@ -253,8 +243,7 @@ def test_permutation_p_is_uniform_under_the_null() -> None:
 
 def test_supported_fpr_and_the_rule_of_three() -> None:
     assert statistics.supported_fpr(99) == pytest.approx(0.01)
-    assert statistics.fpr_upper_limit(0, 100) == pytest.approx(3 / 100, rel=0.02)
-    assert statistics.fpr_upper_limit(0, 0) == 1.0
+    assert float(statistics.clopper_pearson_upper(0, 100, 0.05)) == pytest.approx(3 / 100, rel=0.02)
 
 
 def test_evidence_refuses_shapes_that_do_not_match() -> None:

@@ -35,3 +35,13 @@ def test_help_lists_the_registry_and_stays_light(command: str) -> None:
         assert any(line.strip().startswith(name) and line.endswith(description) for line in lines), name
     if command == "figure":
         assert all(ending in done.stdout for ending in ENDINGS)
+
+
+def test_help_names_the_formats_and_kinds_that_there_are() -> None:
+    from amb.api.types import LISTINGS
+    from amb.plugin.manager import Manager
+    from amb.report.formats import amb_register_reporters
+    from amb.report.formats.names import FORMATS
+
+    assert tuple(cls.name for cls in amb_register_reporters()) == FORMATS
+    assert tuple(Manager().registry.kinds) == LISTINGS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amb.report.formats.names import FORMATS
+from amb.report.format_names import FORMATS
 from amb.runtime.compute import PRECISIONS, Compute, pick_compute
 from amb.runtime.paths import DATA, DOWNLOAD, go_offline
 

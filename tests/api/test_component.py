@@ -81,11 +81,12 @@ def test_rows_document_every_parameter() -> None:
 
 
 NOTEBOOK = """
+from typing import ClassVar
 import amb
 def define(level):
     class Mine(amb.Attack):
         name = "mine"
-        LEVEL = level
+        LEVEL: ClassVar = level
         def apply(self, model, ctx):
             return model.copy()
     Mine.__module__ = "__main__"

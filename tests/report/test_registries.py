@@ -41,7 +41,7 @@ def test_help_names_the_formats_and_kinds_that_there_are() -> None:
     from amb.api.types import LISTINGS
     from amb.plugin.manager import Manager
     from amb.report.formats import amb_register_reporters
-    from amb.report.formats.names import FORMATS
+    from amb.report.format_names import FORMATS
 
     assert tuple(cls.name for cls in amb_register_reporters()) == FORMATS
     assert tuple(Manager().registry.kinds) == LISTINGS

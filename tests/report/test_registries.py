@@ -40,8 +40,8 @@ def test_help_lists_the_registry_and_stays_light(command: str) -> None:
 def test_help_names_the_formats_and_kinds_that_there_are() -> None:
     from amb.api.types import LISTINGS
     from amb.plugin.manager import Manager
-    from amb.report.formats import amb_register_reporters
     from amb.report.format_names import FORMATS
+    from amb.report.formats import amb_register_reporters
 
     assert tuple(cls.name for cls in amb_register_reporters()) == FORMATS
     assert tuple(Manager().registry.kinds) == LISTINGS

@@ -9,8 +9,7 @@ from typing import Final
 
 from amb.errors import CheckpointError, MissingError, shortened
 from amb.models.notes import say_once
-from amb.runtime.plain_json import parse_json_object
-from amb.runtime.regular_files import read_file
+from amb.runtime.plain_json import read_json_object
 from amb.runtime.safetensors_header import Header, read_header
 
 LARGEST_INDEX: Final = 2**22
@@ -51,7 +50,7 @@ def read_headers(path: Path) -> dict[Path, Header]:
 def _read_index(index: Path) -> dict[str, str]:
     """The file of each tensor. Raises CheckpointError for what is no index, or leads out of its folder."""
     try:
-        places = parse_json_object(read_file(index, LARGEST_INDEX)).get("weight_map")
+        places = read_json_object(index, LARGEST_INDEX).get("weight_map")
     except (OSError, ValueError) as error:
         raise _refusal(index, shortened(getattr(error, "strerror", None) or error)) from None
     if not isinstance(places, dict) or not places:

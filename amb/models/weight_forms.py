@@ -86,7 +86,7 @@ def describe_moves(state: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> 
         had, has = tuple(tensor.shape), shapes.get(_PLACES.get(tail, tail), ())
         if _MOVED.search(tail) and _find_grid(had) != _find_grid(has):
             said.append(
-                f"{tail} was interpolated, from {had} in the file to {has}, so features are not those that were trained."
+                f"{tail} was interpolated, from {had} in the file to {has}, so features are not quite those that it was trained for."
             )
     return said
 

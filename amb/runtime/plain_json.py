@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Final
+
+from amb.runtime.regular_files import read_file
 
 DEEPEST: Final = 64
 """Lists and objects inside one another; a configuration has five."""
@@ -27,3 +30,8 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 (like a text that is no JSON)
     return value
+
+
+def read_json_object(path: Path, most: int) -> dict[str, Any]:
+    """The object in a JSON file of at most `most` bytes. Raises OSError or ValueError."""
+    return parse_json_object(read_file(path, most))

@@ -352,6 +352,8 @@ def build(architecture: Mapping[str, Any]) -> amb.VisionModel:
     try:
         settings = getattr(transformers, family.config)(**config, **family.backbone.options)
         net = getattr(transformers, family.network)(settings, **pooler)
+    except amb.AmbError:
+        raise
     except Exception as error:  # noqa: BLE001 (the library's checks of a configuration raise classes of their own)
         reason = " ".join(str(error).split())
         raise amb.CheckpointError(

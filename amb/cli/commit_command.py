@@ -88,7 +88,8 @@ def show_command(commitment: Path, format_: str) -> None:
     for word, text in describe(found):
         click.echo(f"{word:<14} {text}")
     for each in receipts:
-        click.echo(f"{'receipt':<14} {each.file}, {each.date or 'no date'} {each.note}".rstrip())
+        note = f": {each.note}" if each.note else ""
+        click.echo(f"{'receipt':<14} {each.file}, {f'dated {each.date}' if each.date else 'undated'}{note}")
 
 
 @command.command(name="check", epilog=CHECK_EPILOG)

@@ -78,8 +78,8 @@ def verify_stamp(answer: bytes, digest: str, certificates: Sequence[Certificate]
         verifier = library.VerifierBuilder(roots=roots, intermediates=others).build()
         verifier.verify(stamp, bytes.fromhex(digest))
     except (library.VerificationError, ValueError) as error:
-        reason = printable(shortened(error))
-        raise AmbError(f"The stamp's signature does not hold under these certificates: {reason}.") from None
+        reason = printable(shortened(str(error).partition(": ErrorStack")[0]))
+        raise AmbError(f"The stamp does not hold under these root certificates: {reason}.") from None
     return _time_of(stamp)
 
 

@@ -163,7 +163,7 @@ def test_a_receipt_is_attached_shown_and_checked(commitment: Path, tmp_path: Pat
     assert done.returncode == 0
     assert "commitment.receipts/letter.pdf: attached." in done.stderr
     assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", done.stdout)
-    assert "letter.pdf, 2026-11-27 Register 1234" in amb("commit", "show", str(commitment)).stdout
+    assert "letter.pdf, dated 2026-11-27: Register 1234" in amb("commit", "show", str(commitment)).stdout
     done = amb("commit", "check", str(commitment))
     assert (done.returncode, done.stdout) == (
         0,

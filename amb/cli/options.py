@@ -145,6 +145,14 @@ level = click.option(
 tau = click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
 
 
+passphrase_fd = click.option(
+    "--passphrase-fd",
+    type=click.IntRange(0, 1 << 20),
+    metavar="N",
+    help="Read the passphrase from this file descriptor instead of asking for it.",
+)
+
+
 def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """What to run, as one argument: the plan, looked up and checked. `negatives` is the default of that option."""
     more = click.option(

@@ -11,6 +11,9 @@ import click
 COMMANDS = {
     "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
     "plan": "What a run would download, compute and take, measured on this device.",
+    "protect": "Write a marked copy of a model, the key to it, a commitment and a report.",
+    "verify": "Read a key on a suspect: is that model mine, and how sure may one be?",
+    "judge": "Replay somebody's evidence, step by step, and say what was verified.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",

@@ -77,10 +77,13 @@ def _set_offline(_: click.Context, __: click.Parameter, asked: bool) -> None:
         go_offline()
 
 
+offline = click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing.")
+
+
 def places(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where data and weights come from. The values travel as variables, see `amb.runtime.paths`."""
     for option in (
-        click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing."),
+        offline,
         click.option(
             "--download",
             is_flag=True,

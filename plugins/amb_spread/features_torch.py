@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb_spread.secret import Streams, draw_secret
+from amb_spread.secret import SECRET_BYTES, Streams, open_secret
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,9 @@ _READ: Final = 256
 """Images that are read at once."""
 _ALIGNED_BELOW: Final = 0.5
 """Mean cosine with the unmarked embeddings below which a suspect's are turned onto them first."""
+
+_REMADE_WITHIN: Final = 0.02
+"""Largest difference, in standard deviations, of what another machine makes of the same images and model."""
 
 
 class Carriers(NamedTuple):
@@ -40,16 +43,21 @@ class Content(NamedTuple):
 
     def read(self, tokens: Tensor, n_prefix: int) -> Tensor:
         """Z of tokens (n, tokens, dim), (n, components)."""
-        return (tokens[:, n_prefix:].mean(dim=1) - self.mean) @ self.components
+        return self.read_means(tokens[:, n_prefix:].mean(dim=1))
+
+    def read_means(self, means: Tensor) -> Tensor:
+        """Z of mean patch tokens (n, dim), (n, components)."""
+        return (means - self.mean) @ self.components
 
 
 def embed(params: SpreadFeatures, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret, the triggers, and what the unmarked model makes of them."""
     block = choose_block(params, owner.n_blocks)
-    prefix, indices = owner.backbone.n_prefix, range(min(params.n_images, len(ctx.split("owner"))))
-    tokens = _read_tokens(owner, ctx.split("owner"), indices, block)
-    content = _fit_content(tokens[:, prefix:].mean(dim=1), params.n_components)
-    key = _make_key(params, owner, content, block, ctx)
+    split = ctx.split("trigger")
+    triggers = split.batch(range(min(params.n_triggers, len(split)))).images.mul(255).round().to(torch.uint8)
+    known = read_unmarked(params, owner, triggers)
+    content, key = known.content, _make_key(params, owner, triggers, known, ctx)
+    tokens = _read_tokens(owner, ctx.split("owner"), range(min(params.n_images, len(ctx.split("owner")))), block)
     carriers = open_carriers(params, key)
     marked = owner.copy(f"{owner.ref}+{params.name}")
     loss = _train(params, owner, marked, tokens, content, carriers, block, ctx)
@@ -66,10 +74,30 @@ def _read_tokens(owner: amb.VisionModel, split: amb.Split, indices: range, block
     return torch.cat(parts)
 
 
+class Unmarked(NamedTuple):
+    """What the unmarked model makes of the triggers: all of a key but its secret and images follows from it."""
+
+    content: Content
+    z: Tensor  # (n, components)
+    answers: Tensor  # (n, features)
+
+
+def read_unmarked(params: SpreadFeatures, owner: amb.VisionModel, triggers: Tensor) -> Unmarked:
+    """Read the unmarked model on triggers, (n, 3, height, width) uint8."""
+    block, prefix = choose_block(params, owner.n_blocks), owner.backbone.n_prefix
+    parts = _cut_batches(triggers.float() / 255)
+    with torch.no_grad():
+        means = torch.cat([owner.prefix(part, block)[:, prefix:].mean(dim=1).cpu() for part in parts])
+        answers = torch.cat([owner.features(part).cpu() for part in parts])
+    content = _fit_content(means, params.n_components)
+    return Unmarked(content, content.read_means(means), answers)
+
+
 def _fit_content(means: Tensor, n_components: int) -> Content:
     """Whitened principal components of mean patch tokens, (n, dim)."""
     centre = means.mean(dim=0)
     _, sizes, axes = torch.linalg.svd((means - centre).double(), full_matrices=False)
+    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # which way they point is a convention
     deviations = sizes[:n_components] / (len(means) - 1) ** 0.5
     return Content(centre, (axes[:n_components] / deviations[:, None]).T.float())
 
@@ -142,21 +170,49 @@ def _choose_trained(marked: amb.VisionModel, block: int) -> list[torch.nn.Parame
 
 
 def _make_key(
-    params: SpreadFeatures, owner: amb.VisionModel, content: Content, block: int, ctx: amb.Context
+    params: SpreadFeatures, owner: amb.VisionModel, triggers: Tensor, known: Unmarked, ctx: amb.Context
 ) -> amb.Key:
-    split = ctx.split("trigger")
-    triggers = split.batch(range(min(params.n_triggers, len(split)))).images.mul(255).round().to(torch.uint8)
-    images = triggers.float() / 255
-    with torch.no_grad():
-        tokens = torch.cat([owner.prefix(part, block).cpu() for part in _cut_batches(images)])
-        answers = torch.cat([owner.features(part).cpu() for part in _cut_batches(images)])
     tensors = {
-        "secret": draw_secret(ctx.generator("secret")),
+        "secret": open_secret(ctx),
         "triggers": triggers.numpy(),
-        "content": content.read(tokens, owner.backbone.n_prefix).numpy(),
-        "unmarked": answers.numpy(),
+        "content": known.z.numpy(),
+        "unmarked": known.answers.numpy(),
     }
-    return amb.Key(params.canonical(), owner.digest(), tensors, {"images": digest_images(tensors["triggers"])})
+    facts = {"images": digest_images(tensors["triggers"]), "unmarked": owner.full_digest()}
+    return amb.Key(params.canonical(), owner.digest(), tensors, facts)
+
+
+def audit_key(params: SpreadFeatures, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
+    """Make the key's parts again: from its secret and images, and from the unmarked model where that is given."""
+    wrong = [*_find_strange_parts(key)]
+    if wrong:
+        return amb.KeyAudit(wrong=tuple(wrong))
+    recomputed = ["carriers and messages, from the secret", "the digest of the images, to which the carriers are bound"]
+    if key.facts["images"] != digest_images(key.tensors["triggers"]):
+        wrong.append("the images are not those to which its carriers are bound")
+    if unmarked is None:
+        trusted = ["embeddings and content of the images: that takes the unmarked model"]
+        return amb.KeyAudit(tuple(recomputed), tuple(trusted), tuple(wrong))
+    if key.facts["unmarked"] != unmarked.full_digest():
+        wrong.append("the unmarked model is not the one to which its carriers are bound")
+    known = read_unmarked(params, unmarked, torch.from_numpy(key.tensors["triggers"]))
+    for what, made, kept in (("embeddings", known.answers, "unmarked"), ("content", known.z, "content")):
+        found = torch.from_numpy(key.tensors[kept])
+        if made.shape != found.shape or (made - found).abs().max() > _REMADE_WITHIN * made.std():
+            wrong.append(f"the {what} of its images are not what the unmarked model gives")
+    recomputed += ["the unmarked model, by its digest", "embeddings and content of the images, by the unmarked model"]
+    return amb.KeyAudit(tuple(recomputed), (), tuple(wrong))
+
+
+def _find_strange_parts(key: amb.Key) -> list[str]:
+    """What a key of this method has too much or lacks: a carrier in it would be a chosen one."""
+    wanted = {"secret", "triggers", "content", "unmarked"}
+    if set(key.tensors) != wanted:
+        return [f"it has the parts {', '.join(sorted(key.tensors))}, and not {', '.join(sorted(wanted))}"]
+    if key.tensors["secret"].nbytes != SECRET_BYTES:
+        return [f"its secret has {key.tensors['secret'].nbytes} bytes, not {SECRET_BYTES}"]
+    rows = {len(key.tensors[name]) for name in ("triggers", "content", "unmarked")}
+    return [] if len(rows) == 1 else ["its parts are of different numbers of images"]
 
 
 def digest_images(images: NDArray[np.uint8]) -> str:

@@ -33,6 +33,7 @@ class SpreadWeights(amb.Method):
     )
     access: ClassVar[amb.Access] = "weights"
     null: ClassVar[amb.Null] = "exact"
+    claims: ClassVar[amb.ClaimKind] = "marked release"
 
     n_messages: int = Field(128, ge=1)
     """Messages; each is a trial."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import amb
-from amb_spread.secret import Streams, draw_secret
+from amb_spread.secret import Streams, open_secret
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    key = make_key(params, owner, draw_secret(ctx.generator("secret")))
+    key = make_key(params, owner, open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
     for matrix, carrier, bits in _walk_carriers(params, marked, key):
@@ -32,7 +32,7 @@ def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> am
 
 def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.uint8]) -> amb.Key:
     """The key of a secret for a model."""
-    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim}
+    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim, "unmarked": owner.full_digest()}
     return amb.Key(params.canonical(), owner.digest(), {"secret": secret}, facts)
 
 
@@ -81,7 +81,7 @@ def _walk_carriers(
 
 
 def _open_streams(key: amb.Key) -> Streams:
-    return Streams(key.tensors["secret"].tobytes(), (key.method, key.owner))
+    return Streams(key.tensors["secret"].tobytes(), (key.method, key.facts["unmarked"]))
 
 
 def _count_weights(model: amb.VisionModel) -> int:

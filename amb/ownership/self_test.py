@@ -64,8 +64,10 @@ def _test_one(
         with under_way.context(f"self-test {attack.canonical()}", "attacker") as ctx, measure(ctx.device) as spent:
             model = attack.apply(model, replace(ctx, base=lambda: unmarked))
         row["seconds"] = spent.seconds
-    with under_way.context("utility", "attacker", "test") as ctx:
-        row["utility"] = dict(under_way.request.suite.utility(model, ctx))
+        row["seconds"] = spent.seconds
+    if source == "marked":
+        with under_way.context("utility", "attacker", "test") as ctx:
+            row["utility"] = dict(under_way.request.suite.utility(model, ctx))
     evidence = read_model(under_way.request.method, key, model, lambda: unmarked, under_way.at.compute)
     return {**row, **_describe_evidence(under_way, evidence)}
 

@@ -93,7 +93,8 @@ if TYPE_CHECKING:
     from amb.models.heads import HEADS as HEADS
     from amb.models.heads import ClassificationHead as ClassificationHead
     from amb.models.heads import SegmentationHead as SegmentationHead
-    from amb.models.safetensors_header import PICKLE as PICKLE
+    from amb.models.notes import say_once as say_once
+    from amb.models.shards import has_weights as has_weights
     from amb.plugin.specs import hookimpl as hookimpl
     from amb.python.catalog import build_model as build_model
     from amb.python.catalog import get_attack as get_attack
@@ -112,7 +113,9 @@ if TYPE_CHECKING:
     from amb.runtime.paths import go_offline as go_offline
     from amb.runtime.paths import is_offline as is_offline
     from amb.runtime.paths import may_download as may_download
+    from amb.runtime.plain_json import read_json_object as read_json_object
     from amb.runtime.quiet import hush_torchao as hush_torchao
+    from amb.runtime.safetensors_header import PICKLE as PICKLE
     from amb.sweeps.definition import Sweep as Sweep
     from amb.training.accumulate import GradientAccumulator as GradientAccumulator
     from amb.training.config import LrSchedule as LrSchedule
@@ -221,7 +224,8 @@ _HOME = {
         "ClassificationHead": "ClassificationHead",
         "SegmentationHead": "SegmentationHead",
     },
-    "amb.models.safetensors_header": {"PICKLE": "PICKLE"},
+    "amb.models.notes": {"say_once": "say_once"},
+    "amb.models.shards": {"has_weights": "has_weights"},
     "amb.plugin.specs": {"hookimpl": "hookimpl"},
     "amb.python.catalog": {
         "build_model": "build_model",
@@ -243,7 +247,9 @@ _HOME = {
         "is_offline": "is_offline",
         "may_download": "may_download",
     },
+    "amb.runtime.plain_json": {"read_json_object": "read_json_object"},
     "amb.runtime.quiet": {"hush_torchao": "hush_torchao"},
+    "amb.runtime.safetensors_header": {"PICKLE": "PICKLE"},
     "amb.sweeps.definition": {"Sweep": "Sweep"},
     "amb.training.accumulate": {"GradientAccumulator": "GradientAccumulator"},
     "amb.training.config": {"LrSchedule": "LrSchedule", "Task": "Task", "TrainingConfig": "TrainingConfig"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.types import Access, Basis, Status, SuspectKind
-from amb.errors import StoreError, UsageError, shortened
+from amb.errors import AmbError, StoreError, UsageError, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,16 +82,21 @@ class Key:
 
     @classmethod
     def load(cls, path: Path) -> Key:
-        """Read a key; raises StoreError where the file is not one."""
+        """Read a key, its header weighed before; raises StoreError where the file is not one."""
         from safetensors import SafetensorError, safe_open
 
+        from amb.runtime.plain_json import parse_json_object
+        from amb.runtime.safetensors_header import read_header
+
         try:
+            read_header(path)
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             reproducible = header.get("reproducible") != "false"  # keys of before it was written are of benchmarks
-            return cls(header["method"], header["owner"], tensors, json.loads(header["facts"]), reproducible)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            facts = parse_json_object(header["facts"].encode())
+            return cls(header["method"], header["owner"], tensors, facts, reproducible)
+        except (AmbError, OSError, SafetensorError, KeyError, ValueError) as error:
             raise StoreError(f"{path} is not a key file ({error}). Embed again to make a new one.") from None
 
 

@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,16 @@ class Backbone(nn.Module, ABC):
     def resize(self, image_size: int) -> None:
         """Take images of another size, position embeddings interpolated, in place."""
         raise NotImplementedError
+
+    library_prefixes: ClassVar[tuple[str, ...]] = ()
+    """What `load_library` itself takes off the start of names, such as `visual.`."""
+
+    def library_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes in the library's own file of this network, without prefixes; empty where that is not known.
+
+        By them `amb` finds the network's weights in a wrapper or beside a copy, before `load_library` gets them.
+        """
+        return {}
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Put weights that have the library's own names in place. Raises CheckpointError, which names the source.

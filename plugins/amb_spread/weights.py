@@ -24,6 +24,11 @@ class SpreadWeights(amb.Method):
     it. A weight that is exactly zero in the suspect was pruned and says nothing; where nothing is left to read, or the
     suspect is the unmarked model itself, every bit counts as wrong.
 
+    Before it is read, a suspect whose weights were rewritten is put back into the form of the unmarked model: norms and
+    scales folded, the residual stream turned back, neurons and heads matched, those that were added merged or dropped, and
+    the bases inside heads fitted. That sees the suspect and the unmarked model, never the key or the marked model, which
+    would leak the key and break the null.
+
     The reference is the unmarked model. Whoever has it as well can subtract it, and so remove the mark.
     """
 
@@ -40,6 +45,9 @@ class SpreadWeights(amb.Method):
     """Bits of a message."""
     strength: float = Field(0.05, gt=0, le=1)
     """Standard deviation of the carrier, as a share of the matrix's own."""
+
+    align: bool = True
+    """Undo rewritings of a suspect's weights before it is read, wherever that brings them much nearer to the unmarked ones."""
 
     @property
     def default_tau(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 import amb
+from amb_spread.alignment import align
 from amb_spread.secret import Streams, draw_secret
 
 if TYPE_CHECKING:
@@ -38,14 +39,47 @@ def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.u
 
 def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
     """The sign of each bit's correlation with the difference from the unmarked model; a bit without one counts as wrong."""
+    base = require_base(params, ctx)
+    aligned, facts = align(suspect, base) if params.align else (suspect, {})
+    return read_differences(params, key, base, measure_differences(aligned, base), facts)
+
+
+def require_base(params: SpreadWeights, ctx: amb.Context) -> amb.VisionModel:
+    """The unmarked model. Raises UsageError."""
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
-    messages = draw_messages(params, key)
-    found, power = correlate(params, suspect, ctx.base(), key)
-    total = float(found @ messages.reshape(-1))
-    observed = np.where(found == 0, -messages.reshape(-1), np.sign(found)).reshape(messages.shape)
-    facts = {"T": round(total / power**0.5, 2) if power else 0.0}
-    return amb.Evidence((messages > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=facts)
+    return ctx.base()
+
+
+def measure_differences(suspect: amb.VisionModel, base: amb.VisionModel) -> Iterator[Floats]:
+    """What a suspect adds to each of the unmarked model's matrices, flat, in standard deviations of the matrix.
+
+    A pruned weight says nothing, nor does a matrix that the suspect has not got: 0.
+    """
+    theirs = {matrix.name: matrix.weight.detach() for matrix in suspect.matrices()}
+    for matrix in base.matrices():
+        weight = theirs.get(matrix.name)
+        if weight is None or weight.shape != matrix.weight.shape:
+            yield np.zeros(matrix.weight.numel(), dtype=np.float32)
+            continue
+        change = (weight - matrix.weight.detach().to(weight)) / matrix.weight.std().item()
+        yield (change * (weight != 0)).float().flatten().cpu().numpy()
+
+
+def read_differences(
+    params: SpreadWeights,
+    key: amb.Key,
+    base: amb.VisionModel,
+    differences: Iterable[Floats],
+    facts: Mapping[str, object] | None = None,
+) -> amb.Evidence:
+    """What a key reads in the differences of a suspect's matrices."""
+    signs = draw_messages(params, key)
+    found, power = correlate(params, key, base, differences)
+    total = float(found @ signs.reshape(-1))
+    observed = np.where(found == 0, -signs.reshape(-1), np.sign(found)).reshape(signs.shape)
+    said = {"T": round(total / power**0.5, 2) if power else 0.0, **(facts or {})}
+    return amb.Evidence((signs > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=said)
 
 
 def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
@@ -54,18 +88,13 @@ def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
 
 
 def correlate(
-    params: SpreadWeights, suspect: amb.VisionModel, base: amb.VisionModel, key: amb.Key
+    params: SpreadWeights, key: amb.Key, base: amb.VisionModel, differences: Iterable[Floats]
 ) -> tuple[NDArray[np.float64], float]:
     """Sum of carrier times difference over the weights of each bit, (messages * bits,), and the sum of squared differences."""
-    theirs = {matrix.name: matrix.weight.detach() for matrix in suspect.matrices()}
     sums, power = np.zeros(params.n_messages * params.n_bits), 0.0
-    for matrix, carrier, bits in _walk_carriers(params, base, key):
-        weight = theirs.get(matrix.name)
-        if weight is not None and weight.shape == matrix.weight.shape:
-            change = (weight - matrix.weight.detach().to(weight)) / matrix.weight.std().item()
-            kept = (change * (weight != 0)).double().flatten().cpu().numpy()  # a pruned weight says nothing
-            sums += np.bincount(bits, carrier * kept, minlength=sums.size)
-            power += float(kept @ kept)
+    for (_, carrier, bits), change in zip(_walk_carriers(params, base, key), differences, strict=True):
+        sums += np.bincount(bits, carrier.astype(np.float64) * change, minlength=sums.size)
+        power += float(np.square(change, dtype=np.float64).sum())
     return sums, power
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
+from amb_spread.forging import grind, require_key
 from amb_spread.secret import Streams, draw_secret
+from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 _READ: Final = 256
 """Images that are read at once."""
+_BOUND: Final = ("triggers", "content", "unmarked")
+"""Parts of a key beside its secret, on whose digests the carriers hang."""
 _ALIGNED_BELOW: Final = 0.5
 """Mean cosine with the unmarked embeddings below which a suspect's are turned onto them first."""
 
@@ -156,19 +161,19 @@ def _make_key(
         "content": content.read(tokens, owner.backbone.n_prefix).numpy(),
         "unmarked": answers.numpy(),
     }
-    return amb.Key(params.canonical(), owner.digest(), tensors, {"images": digest_images(tensors["triggers"])})
+    return amb.Key(params.canonical(), owner.digest(), tensors, {name: digest(tensors[name]) for name in _BOUND})
 
 
-def digest_images(images: NDArray[np.uint8]) -> str:
-    """SHA-256 of a set of images, which the carriers hang on."""
+def digest(array: NDArray[Any]) -> str:
+    """SHA-256 of a part of the key that the carriers hang on: who chose it after them could make bits come out."""
     import hashlib
 
-    return hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()
+    return hashlib.sha256(str(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
     """The carriers of a key."""
-    streams = Streams(key.tensors["secret"].tobytes(), (key.method, key.owner, key.facts["images"]))
+    streams = Streams(key.tensors["secret"].tobytes(), (key.method, key.owner, *(key.facts[name] for name in _BOUND)))
     n = params.n_messages * params.n_bits
     return Carriers(
         torch.from_numpy(streams.draw_directions("content", n, key.tensors["content"].shape[1])),
@@ -178,10 +183,34 @@ def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
 
 
 def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
-    """The sign of each bit's correlation; a bit without one counts as wrong."""
+    """The sign of each bit's correlation; a bit without one counts as wrong. Raises UsageError for a key that was tampered with."""
+    require_sound(params, key, frozenset(_BOUND))
+    for name in _BOUND:
+        require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
+    return read_answers(params, _ask(suspect, key), key)
+
+
+def _ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
+    """A suspect's embeddings of the triggers, (n, features)."""
     images = torch.from_numpy(key.tensors["triggers"]).float() / 255
-    answers = torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
-    return read_answers(params, answers, key)
+    return torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
+
+
+def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
+    """Of `budget` secrets the one whose key reads best on a model, which is asked once."""
+    key = require_key(params, ctx)
+    unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
+    difference = align_answers(_ask(amb.SuspectView(model, params.access), key), unmarked)[0] - unmarked
+
+    def count_right(keys: Sequence[amb.Key]) -> list[int]:
+        opened = [open_carriers(params, tried) for tried in keys]
+        together = Carriers(*(torch.cat(each) for each in zip(*opened, strict=True)))
+        content = evaluate_content(params, z, together)
+        found = correlate(difference, content, together.directions, params.shrinkage)
+        right: list[int] = ((found * together.signs) > 0).view(len(keys), -1).sum(dim=1).tolist()
+        return right
+
+    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
 
 
 def read_answers(params: SpreadFeatures, answers: Tensor, key: amb.Key) -> amb.Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -64,6 +65,17 @@ class SpreadWeights(amb.Method):
         from amb_spread.secret import draw_secret
 
         return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it, so nothing "
+        "else can be chosen, and the best p is about 1 / budget",
+    }
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_spread.weights_torch import forge
+
+        amb.require_forgery(self, what)
+        return forge(self, model, budget, ctx)
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.weights_torch import embed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 
 import amb
 from amb_spread.alignment import align
+from amb_spread.forging import grind, require_key
 from amb_spread.secret import Streams, draw_secret
+from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,16 +41,32 @@ def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.u
 
 def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
     """The sign of each bit's correlation with the difference from the unmarked model; a bit without one counts as wrong."""
-    base = require_base(params, ctx)
+    require_sound(params, key)
+    base = require_base(params, key, ctx)
     aligned, facts = align(suspect, base) if params.align else (suspect, {})
     return read_differences(params, key, base, measure_differences(aligned, base), facts)
 
 
-def require_base(params: SpreadWeights, ctx: amb.Context) -> amb.VisionModel:
-    """The unmarked model. Raises UsageError."""
+def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
+    """Of `budget` secrets the one whose key reads best on a model."""
+    key = require_key(params, ctx)
+    base = require_base(params, key, ctx)
+    differences = list(measure_differences(align(model, base)[0] if params.align else model, base))
+
+    def count_right(keys: Sequence[amb.Key]) -> list[int]:
+        read = (read_differences(params, tried, base, differences) for tried in keys)
+        return [int((each.expected == each.observed).sum()) for each in read]
+
+    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
+
+
+def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.VisionModel:
+    """The unmarked model, on whose digest the carriers hang. Raises UsageError where it is missing or another one."""
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
-    return ctx.base()
+    base = ctx.base()
+    require_same(key, "unmarked weights", key.owner, base.digest())
+    return base
 
 
 def measure_differences(suspect: amb.VisionModel, base: amb.VisionModel) -> Iterator[Floats]:

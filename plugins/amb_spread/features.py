@@ -95,6 +95,17 @@ class SpreadFeatures(amb.Method):
 
         return audit_key(self, key, unmarked)
 
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it and from what "
+        "else is in the key, so nothing else can be chosen, and the best p is about 1 / budget",
+    }
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_spread.features_torch import forge
+
+        amb.require_forgery(self, what)
+        return forge(self, model, budget, ctx)
+
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.features_torch import embed
 

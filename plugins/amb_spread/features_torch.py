@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb_spread.secret import SECRET_BYTES, Streams, open_secret
+from amb_spread.forging import grind, require_key
+from amb_spread.secret import Streams, open_secret
+from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 _READ: Final = 256
 """Images that are read at once."""
+_BOUND: Final = ("triggers", "content", "unmarked")
+"""Parts of a key beside its secret, on whose digests the carriers hang."""
 _ALIGNED_BELOW: Final = 0.5
 """Mean cosine with the unmarked embeddings below which a suspect's are turned onto them first."""
 
@@ -178,53 +183,46 @@ def _make_key(
         "content": known.z.numpy(),
         "unmarked": known.answers.numpy(),
     }
-    facts = {"images": digest_images(tensors["triggers"]), "unmarked": owner.full_digest()}
+    facts = {"model": owner.full_digest(), **{name: digest(tensors[name]) for name in _BOUND}}
     return amb.Key(params.canonical(), owner.digest(), tensors, facts)
 
 
 def audit_key(params: SpreadFeatures, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
-    """Make the key's parts again: from its secret and images, and from the unmarked model where that is given."""
-    wrong = [*_find_strange_parts(key)]
-    if wrong:
-        return amb.KeyAudit(wrong=tuple(wrong))
-    recomputed = ["carriers and messages, from the secret", "the digest of the images, to which the carriers are bound"]
-    if key.facts["images"] != digest_images(key.tensors["triggers"]):
-        wrong.append("the images are not those to which its carriers are bound")
+    """Make the key's parts again: from its secret, and from the unmarked model where that is given."""
+    try:
+        _require_own(params, key)
+    except amb.UsageError as error:
+        return amb.KeyAudit(wrong=(str(error),))
+    recomputed = ("carriers and messages, from the secret", "the digests of its images, embeddings and content")
     if unmarked is None:
-        trusted = ["embeddings and content of the images: that takes the unmarked model"]
-        return amb.KeyAudit(tuple(recomputed), tuple(trusted), tuple(wrong))
-    if key.facts["unmarked"] != unmarked.full_digest():
-        wrong.append("the unmarked model is not the one to which its carriers are bound")
+        return amb.KeyAudit(recomputed, ("embeddings and content of the images: that takes the unmarked model",))
+    wrong = list(_find_foreign(params, key, unmarked))
+    return amb.KeyAudit((*recomputed, "embeddings and content of the images, by the unmarked model"), (), tuple(wrong))
+
+
+def _find_foreign(params: SpreadFeatures, key: amb.Key, unmarked: amb.VisionModel) -> Iterator[str]:
+    """What of a key is not what the unmarked model gives."""
+    if key.facts["model"] != unmarked.full_digest():
+        yield "the unmarked model is not the one to which its carriers are bound"
     known = read_unmarked(params, unmarked, torch.from_numpy(key.tensors["triggers"]))
     for what, made, kept in (("embeddings", known.answers, "unmarked"), ("content", known.z, "content")):
         found = torch.from_numpy(key.tensors[kept])
         if made.shape != found.shape or (made - found).abs().max() > _REMADE_WITHIN * made.std():
-            wrong.append(f"the {what} of its images are not what the unmarked model gives")
-    recomputed += ["the unmarked model, by its digest", "embeddings and content of the images, by the unmarked model"]
-    return amb.KeyAudit(tuple(recomputed), (), tuple(wrong))
+            yield f"the {what} of its images are not what the unmarked model gives"
 
 
-def _find_strange_parts(key: amb.Key) -> list[str]:
-    """What a key of this method has too much or lacks: a carrier in it would be a chosen one."""
-    wanted = {"secret", "triggers", "content", "unmarked"}
-    if set(key.tensors) != wanted:
-        return [f"it has the parts {', '.join(sorted(key.tensors))}, and not {', '.join(sorted(wanted))}"]
-    if key.tensors["secret"].nbytes != SECRET_BYTES:
-        return [f"its secret has {key.tensors['secret'].nbytes} bytes, not {SECRET_BYTES}"]
-    rows = {len(key.tensors[name]) for name in ("triggers", "content", "unmarked")}
-    return [] if len(rows) == 1 else ["its parts are of different numbers of images"]
-
-
-def digest_images(images: NDArray[np.uint8]) -> str:
-    """SHA-256 of a set of images, which the carriers hang on."""
+def digest(array: NDArray[Any]) -> str:
+    """SHA-256 of a part of the key that the carriers hang on: who chose it after them could make bits come out."""
     import hashlib
 
-    return hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()
+    return hashlib.sha256(str(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
     """The carriers of a key."""
-    streams = Streams(key.tensors["secret"].tobytes(), (key.method, key.owner, key.facts["images"]))
+    streams = Streams(
+        key.tensors["secret"].tobytes(), (key.method, key.facts["model"], *(key.facts[name] for name in _BOUND))
+    )
     n = params.n_messages * params.n_bits
     return Carriers(
         torch.from_numpy(streams.draw_directions("content", n, key.tensors["content"].shape[1])),
@@ -234,10 +232,39 @@ def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
 
 
 def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
-    """The sign of each bit's correlation; a bit without one counts as wrong."""
+    """The sign of each bit's correlation; a bit without one counts as wrong. Raises UsageError for a key that was tampered with."""
+    _require_own(params, key)
+    return read_answers(params, _ask(suspect, key), key)
+
+
+def _require_own(params: SpreadFeatures, key: amb.Key) -> None:
+    """Raise UsageError where a part of the key was chosen after its carriers."""
+    require_sound(params, key, frozenset(_BOUND))
+    for name in _BOUND:
+        require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
+
+
+def _ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
+    """A suspect's embeddings of the triggers, (n, features)."""
     images = torch.from_numpy(key.tensors["triggers"]).float() / 255
-    answers = torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
-    return read_answers(params, answers, key)
+    return torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
+
+
+def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
+    """Of `budget` secrets the one whose key reads best on a model, which is asked once."""
+    key = require_key(params, ctx)
+    unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
+    difference = align_answers(_ask(amb.SuspectView(model, params.access), key), unmarked)[0] - unmarked
+
+    def count_right(keys: Sequence[amb.Key]) -> list[int]:
+        opened = [open_carriers(params, tried) for tried in keys]
+        together = Carriers(*(torch.cat(each) for each in zip(*opened, strict=True)))
+        content = evaluate_content(params, z, together)
+        found = correlate(difference, content, together.directions, params.shrinkage)
+        right: list[int] = ((found * together.signs) > 0).view(len(keys), -1).sum(dim=1).tolist()
+        return right
+
+    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
 
 
 def read_answers(params: SpreadFeatures, answers: Tensor, key: amb.Key) -> amb.Evidence:

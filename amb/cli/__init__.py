@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
+    "track": "Tell MLflow what it has missed: `amb track sync`.",
     "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",
@@ -49,10 +50,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"amb.cli.{cmd_name}_command").command
-        for option in command.params:
-            if isinstance(option, click.Option) and not option.envvar:  # --output-dir of run: AMB_RUN_OUTPUT_DIR
-                flag = next(name for name in option.opts if name.startswith("--"))
-                option.envvar = f"AMB_{cmd_name}{flag[1:]}".replace("-", "_").upper()
+        _name_variables(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +67,16 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{hint} `amb --help` lists them.")
         return super().resolve_command(ctx, args)
+
+
+def _name_variables(command: click.Command, name: str) -> None:
+    """A variable for every option: `--output-dir` of `run` has AMB_RUN_OUTPUT_DIR."""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.envvar:
+            flag = next(each for each in option.opts if each.startswith("--"))
+            option.envvar = f"AMB_{name}{flag[1:]}".replace("-", "_").upper()
+    for below, each in getattr(command, "commands", {}).items():
+        _name_variables(each, f"{name}_{below}")
 
 
 @click.group(

@@ -11,7 +11,7 @@ from typing import Final
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 15.0)
 """Seconds between the attempts at a job; the last of them from then on."""
 _LAST_PAUSE: Final = 0.5
-_LAST_ATTEMPTS: Final = 2
+_LAST_ATTEMPTS: Final = 3
 """Failures after which a wait for the end is given up."""
 
 

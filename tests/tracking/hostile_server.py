@@ -88,24 +88,25 @@ def _accept(listening: socket.socket, manner: str, behind: int | None, left: lis
 
 def _serve(connection: socket.socket, manner: str, behind: int | None) -> None:
     with connection, suppress(OSError):
-        request = _read_request(connection)
+        head, body = _read_request(connection)
         if behind is None:
             MANNERS[manner](connection)
             return
+        request = b"\r\n".join([*head, f"Host: 127.0.0.1:{behind}".encode(), b"Connection: close", b"", body])
         with socket.create_connection(("127.0.0.1", behind)) as real:
             real.sendall(request)
             while part := real.recv(2**16):
                 connection.sendall(part)
 
 
-def _read_request(connection: socket.socket) -> bytes:
-    """One request, which asks the real server to close when it has answered."""
+def _read_request(connection: socket.socket) -> tuple[list[bytes], bytes]:
+    """The lines of a request's head, but those that a proxy writes anew, and its body."""
     data = b""
     while b"\r\n\r\n" not in data and (part := connection.recv(2**16)):
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"connection:", b"host:"))]
     length = next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")), 0)
     while len(body) < length and (part := connection.recv(2**16)):
         body += part
-    return b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + body
+    return lines, body

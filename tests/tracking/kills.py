@@ -2,7 +2,7 @@
 
     python -m tests.tracking.kills [--kills 50] [--early 10] [--seed 0]
 
-The first kills fall while MLflow's database is being made, the others anywhere. A round goes on until a sweep was let
+Processes are forked from one that has imported everything, so that kills fall on work and not on imports. The first fall while MLflow's database is being made, the others anywhere. A round goes on until a sweep was let
 finish; then its tables are compared with those of a sweep that nobody disturbed, and MLflow with the results.
 """
 
@@ -13,32 +13,23 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from amb.report.layouts import with_tables
 from amb.report.tables import tables_of
 from amb.results.collect import collect
-from tests.conftest import QUICK
+from tests.conftest import QUICK, ToyPlugin
 from tests.tracking.made_up import find_faults
 
-PLUGIN = """
-import amb
-from amb.testing.toy import ToyLoader, ToySuite
-
-@amb.hookimpl
-def amb_register_suites():
-    return [ToySuite]
-
-@amb.hookimpl
-def amb_register_models():
-    return [ToyLoader]
-"""
 METHOD = QUICK.replace("steps=150", "steps=5")
 SWEEP = f"""
 suites: toy
@@ -57,118 +48,174 @@ def main() -> int:
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        return Killer(Path(folder), random.Random(options.seed)).work(options.early, options.kills)
+        Path("s.yaml").write_text(SWEEP)
+        return Killer(random.Random(options.seed)).work(options.early, options.kills)
 
 
 class Killer:
     """Starts, kills, and compares."""
 
-    def __init__(self, folder: Path, drawn: random.Random) -> None:
+    def __init__(self, drawn: random.Random) -> None:
         self.drawn = drawn
         self.faults = 0
         self.kinds: Counter[str] = Counter()
-        site = folder / "site"
-        info = site / "toy_site-1.0.dist-info"
-        info.mkdir(parents=True)
-        (site / "toy_site.py").write_text(PLUGIN)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-site\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[amb]\ntoy-site = toy_site\n")
-        path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-        self.environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        (folder / "s.yaml").write_text(SWEEP)
 
     def work(self, early: int, kills: int) -> int:
+        wait_for(start(run_sweep, "undisturbed"))
+        import_all(json.loads(Path("undisturbed.modules").read_text()))
         started = time.monotonic()
-        self.start("undisturbed").wait()
+        wait_for(start(run_sweep, "measured"))
         lasting = time.monotonic() - started
-        self.table = read_table("undisturbed")
-        say(f"undisturbed: {lasting:.0f} s, {len(self.table)} cells; {find_faults_in('undisturbed') or 'MLflow whole'}")
+        self.table = ask(read_table, "undisturbed")
+        say(f"undisturbed: {lasting:.1f} s, {len(self.table)} cells; faults {ask(find_faults_in, 'undisturbed')}")
         done, number = 0, 0
         while done < kills:
             output = f"round-{number}"
             number += 1
             while done < kills:
-                process = self.start(output)
-                ended = self.wait_early(process, output) if done < early else self.wait_somewhere(process, lasting)
-                if ended:
+                process = start(run_sweep, output)
+                if not self.wait_for_moment(process, output, lasting, is_early=done < early):
                     break
-                done += 1
                 self.kill(process)
+                done += 1
             self.finish(output)
         say(
-            f"{done} kills ({dict(self.kinds)}), {number} rounds, {self.faults} faults, {time.monotonic() - started:.0f} s"
+            f"{done} kills {dict(self.kinds)}, {number} rounds, {self.faults} faults, {time.monotonic() - started:.0f} s"
         )
         return 1 if self.faults else 0
 
-    def start(self, output: str) -> subprocess.Popen[bytes]:
-        jobs = str(self.drawn.choice([1, 1, 1, 2]))
-        command = [sys.executable, "-m", "amb", "sweep", "s.yaml", "--output-dir", output, "--jobs", jobs, "--quiet"]
-        with Path(f"{output}.log").open("ab") as log:
-            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+    def wait_for_moment(self, process: int, output: str, lasting: float, *, is_early: bool) -> bool:
+        """Until it is to be killed; False where it has ended by itself. Early is while the database is being made."""
+        if not is_early:
+            return not has_ended(process, self.drawn.uniform(0.02, 1) * lasting)
+        draft = Path(output, ".draft-mlflow.db")
+        while not draft.exists():
+            if has_ended(process, 0.005):
+                return False
+        ended = has_ended(process, self.drawn.uniform(0, 0.4) * lasting)
+        self.kinds["while the database was made" if draft.exists() else "just after"] += not ended
+        return not ended
 
-    def wait_early(self, process: subprocess.Popen[bytes], output: str) -> bool:
-        """Until the database is being made, and some of the seconds that this takes."""
-        while process.poll() is None and not list(Path(output).glob(".draft-mlflow.db")):
-            time.sleep(0.01)
-        self.kinds["draft" if not Path(output, "mlflow.db").exists() else "no draft"] += 1
-        return self.wait(process, self.drawn.uniform(0, 4))
-
-    def wait_somewhere(self, process: subprocess.Popen[bytes], lasting: float) -> bool:
-        return self.wait(process, self.drawn.uniform(0.05, 1) * lasting)
-
-    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> bool:
-        """Whether it ended by itself."""
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: int) -> None:
         number, group = self.drawn.choice(SIGNALS), self.drawn.random() < 0.5
         self.kinds[f"{number.name} {'group' if group else 'driver'}"] += 1
-        (os.killpg if group else os.kill)(process.pid, number)
-        started = time.monotonic()
-        if not self.wait(process, 90):
-            self.fault(f"alive {time.monotonic() - started:.0f} s after {number.name}")
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        (os.killpg if group else os.kill)(process, number)
+        if not has_ended(process, 90):
+            self.fault(f"alive 90 s after {number.name}")
+            os.killpg(process, signal.SIGKILL)
+            wait_for(process)
 
     def finish(self, output: str) -> None:
         """Let it end, and compare."""
-        code = self.start(output).wait()
+        code, log = wait_for(start(run_sweep, output)), Path(f"{output}.log")
         if code:
-            self.fault(f"{output}: exit code {code}: {Path(f'{output}.log').read_text()[-500:]}")
-        if read_table(output) != self.table:
+            self.fault(f"{output}: exit code {code}: {log.read_text()[-500:]}")
+        if ask(read_table, output) != self.table:
             self.fault(f"{output}: another table")
-        last = sorted(path.name for path in Path(output, "runs").iterdir())[-1:]
-        early = find_faults_in(output)
-        of_last = [fault for fault in early if any(name in fault for name in last)]
-        if of_last:
-            self.fault(f"{output}: the final run is not whole in MLflow: {of_last[:3]}")
-        synced = [self.sync(output) for _ in range(2)]
-        left = find_faults_in(output)
-        if left or synced[1]["told"] or synced[1]["closed"]:
-            self.fault(f"{output}: after sync {left[:3]}; the second sync told {synced[1]['told']}")
-        notices = [
-            line for line in Path(f"{output}.log").read_text().splitlines() if line.startswith(("mlflow:", "warning"))
-        ]
+        runs = sorted(path.name for path in Path(output, "runs").iterdir())
+        before = ask(find_faults_in, output)
+        if any(runs[-1] in fault for fault in before):
+            self.fault(f"{output}: the final run is not whole in MLflow: {before[-3:]}")
+        first, second = self.sync(output), self.sync(output)
+        left = ask(find_faults_in, output)
+        if left or second["told"] or second["closed"]:
+            self.fault(
+                f"{output}: after sync {left[:3]}; the second sync told {second['told']}, closed {second['closed']}"
+            )
+        said = [line for line in log.read_text().splitlines() if line.startswith(("mlflow:", "warning", "Traceback"))]
         say(
-            f"{output}: {len(list(Path(output, 'runs').iterdir()))} runs; {len(early)} missing, RUNNING or twice before "
-            f"sync, which told {synced[0]['told']} cells and closed {synced[0]['closed']}; {len(left)} after; said {notices[:2]}"
+            f"{output}: {len(runs)} runs; {len(before)} missing, RUNNING or twice before sync, which told {first['told']} "
+            f"cells and closed {first['closed']}; {len(left)} after; said {said[:3]}"
         )
 
     def sync(self, output: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "amb", "track", "sync", "--output-dir", output, "--format", "json", "--quiet"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            self.fault(f"{output}: sync: {done.stderr[-500:]}")
-            return {"told": -1, "closed": -1}
-        return dict(json.loads(done.stdout))
+        code = wait_for(start(run_sync, output))
+        if code:
+            self.fault(f"{output}: sync ended with {code}: {Path(f'{output}.log').read_text()[-500:]}")
+        return dict(json.loads(Path(f"{output}.synced").read_text()))
 
     def fault(self, text: str) -> None:
         self.faults += 1
         say(f"FAULT {text}")
+
+
+def start(work: Callable[[str], int], output: str) -> int:
+    """A process of its own group; its number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.setsid()
+        log = os.open(f"{output}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number in (1, 2):
+            os.dup2(log, number)
+        code = work(output)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 (a child must not go on as its parent)
+        sys.stderr.write(traceback.format_exc())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def has_ended(process: int, seconds: float) -> bool:
+    """Whether it is over in so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        if os.waitpid(process, os.WNOHANG)[0]:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+
+
+def wait_for(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def ask(question: Callable[[str], Any], output: str) -> Any:
+    """An answer that another process finds: this one must hold no database open when it forks."""
+
+    def answer(output: str) -> int:
+        Path(f"{output}.answer").write_text(json.dumps(question(output)))
+        return 0
+
+    if wait_for(start(answer, output)):
+        raise RuntimeError(Path(f"{output}.log").read_text()[-2000:])
+    return json.loads(Path(f"{output}.answer").read_text())
+
+
+def run_sweep(output: str) -> int:
+    from amb.cli import main as run_amb
+    from amb.plugin.manager import manager
+
+    manager().register(ToyPlugin(), "toy")
+    try:
+        run_amb(["sweep", "s.yaml", "--output-dir", output, "--quiet"])
+    finally:
+        Path(f"{output}.modules").write_text(json.dumps(list(sys.modules)))
+    return 0
+
+
+def run_sync(output: str) -> int:
+    from amb.cli import main as run_amb
+    from amb.plugin.manager import manager
+
+    manager().register(ToyPlugin(), "toy")
+    with Path(f"{output}.synced").open("w") as file:
+        os.dup2(file.fileno(), 1)
+        run_amb(["track", "sync", "--output-dir", output, "--format", "json", "--quiet"])
+    return 0
+
+
+def import_all(names: Sequence[str]) -> None:
+    for name in names:
+        if name.partition(".")[0] not in ("__main__", "tests"):
+            with suppress(Exception):
+                import_module(name)
 
 
 def find_faults_in(output: str) -> list[str]:

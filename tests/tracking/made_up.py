@@ -72,7 +72,8 @@ def find_tracked(uri: str) -> list[MlflowRun]:
 
 def find_faults(output: Path, uri: str) -> list[str]:
     """What MLflow lacks of the results in a folder, has twice, or calls RUNNING."""
-    tracked = find_tracked(uri)
+    ours = {folder.name for folder in (output / "runs").iterdir()}
+    tracked = [each for each in find_tracked(uri) if each.data.tags["amb.run"] in ours]
     faults = [f"{each.info.run_name} is RUNNING" for each in tracked if each.info.status == "RUNNING"]
     known = Counter(_name_tracked(each) for each in tracked)
     rates = {_name_tracked(each): each.data.metrics.get("detection_rate") for each in tracked}

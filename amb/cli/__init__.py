@@ -22,6 +22,7 @@ COMMANDS = {
     "identity": "Make or show the key that one signs findings with.",
     "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
+    "track": "Tell MLflow what it has missed: `amb track sync`.",
     "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",

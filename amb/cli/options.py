@@ -104,13 +104,19 @@ def places(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-format_ = click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    help=f"{', '.join(FORMATS)}, or one that a plugin brings.",
-)
+def format_(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to print, as one argument; `--wide` is short for `--format wide`."""
+    wide = click.option("--wide", "format_", flag_value="wide", help="Every column, however narrow the terminal.")
+    named = click.option(
+        "--format",
+        "format_",
+        default="table",
+        show_default=True,
+        help=f"{', '.join(FORMATS)}, or one that a plugin brings.",
+    )
+    return named(wide(command))
+
+
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 methods = click.option(
     "--method",

@@ -177,12 +177,13 @@ def _assemble(under_way: Protection, made: Made, passphrase: str | None) -> None
     (draft / MODEL).mkdir()
     for path in _list_files(made.files):
         os.link(path, draft / MODEL / path.name)
-    salt = write_key_folder(draft / KEY, made.key.to_bytes(), passphrase)
+    data = made.key.to_bytes()  # once: the library writes its header in any order
+    salt = write_key_folder(draft / KEY, data, passphrase)
     unmarked = made.facts["digests"]["unmarked"]
     KeyFacts(method=made.key.method, unmarked=request.model, unmarked_digest=unmarked, level=request.level).write(
         draft / KEY
     )
-    commitment = _commit(request, made, salt)
+    commitment = _commit(request, made, commit_key(salt, data))
     commitment.write(draft / COMMITMENT)
     facts = {**made.facts, "model": request.model, "method": made.key.method, "commitment": commitment.digest}
     (draft / FACTS).write_text(json.dumps(finite(facts), indent=1) + "\n", encoding="utf-8")
@@ -190,13 +191,13 @@ def _assemble(under_way: Protection, made: Made, passphrase: str | None) -> None
     draft.rename(under_way.finished)
 
 
-def _commit(request: Request, made: Made, salt: bytes) -> Commitment:
+def _commit(request: Request, made: Made, key: str) -> Commitment:
     """The commitment to what was made."""
     method, facts = request.method, made.facts
     exact = method.null == "exact"
     return Commitment(
         created=utc_now(),
-        key=commit_key(salt, made.key.to_bytes()),
+        key=key,
         method=made.key.method,
         statistic="number of right symbols, binomial"
         if exact

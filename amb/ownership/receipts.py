@@ -19,7 +19,7 @@ from amb.errors import AmbError, BadParamsError, UsageError, printable, shortene
 from amb.ownership.canonical import hash_bytes
 from amb.ownership.commitment import read_commitment
 from amb.ownership.documents import MOST_BYTES, Digest, FileName, Note, StrictModel, explain, parse_document
-from amb.ownership.files import make_folder, read_bytes, replace_file
+from amb.ownership.files import list_files, make_folder, read_bytes, replace_file
 from amb.ownership.timestamps import SECONDS, read_stamp, request_stamp, verify_stamp
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ def read_receipt(commitment: Path, receipt: Receipt) -> bytes:
     if hash_bytes(data) != receipt.sha256:
         raise AmbError(f"The receipt {receipt.file} was changed since it was attached: its SHA-256 is another.")
     return data
+
+
+def read_receipt_files(commitment: Path) -> dict[str, bytes]:
+    """The files of a commitment's receipts and their list, by name, for showing them to others. Raises AmbError."""
+    folder = receipts_folder(commitment)
+    if not folder.is_dir():
+        return {}
+    return {name: read_bytes(folder / name, MOST_RECEIPT, "The receipt") for name in list_files(folder)}
 
 
 def attach(commitment: Path, file: Path, date: str | None = None, note: str = "") -> Receipt:

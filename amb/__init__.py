@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from amb.api.records import EmbeddingFacts as EmbeddingFacts
     from amb.api.records import Evidence as Evidence
     from amb.api.records import Key as Key
+    from amb.api.records import KeyAudit as KeyAudit
     from amb.api.records import SuspectFacts as SuspectFacts
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
     from amb.api.types import Access as Access
+    from amb.api.types import CheckpointFiles as CheckpointFiles
+    from amb.api.types import ClaimKind as ClaimKind
     from amb.api.types import Fetch as Fetch
     from amb.api.types import Independent as Independent
     from amb.api.types import Knows as Knows
@@ -159,12 +162,15 @@ _HOME = {
         "EmbeddingFacts": "EmbeddingFacts",
         "Evidence": "Evidence",
         "Key": "Key",
+        "KeyAudit": "KeyAudit",
         "SuspectFacts": "SuspectFacts",
         "Verdict": "Verdict",
     },
     "amb.api.run": {"Run": "Run"},
     "amb.api.types": {
         "Access": "Access",
+        "CheckpointFiles": "CheckpointFiles",
+        "ClaimKind": "ClaimKind",
         "Fetch": "Fetch",
         "Independent": "Independent",
         "Knows": "Knows",

@@ -32,12 +32,12 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Words and small values",
         "What components declare themselves with.",
         ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work",
-         "Fetch"],
+         "Fetch", "CheckpointFiles", "ClaimKind"],
     ),
     "records": (
         "What passes between",
         "From the key to the verdict, and the plan that says which cells there are. Observers are handed these.",
-        ["Key", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "Plan",
+        ["Key", "KeyAudit", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "Plan",
          "Suspect", "Run"],
     ),
     "vision": (

@@ -310,7 +310,11 @@ class VisionModel(nn.Module):
         return {task: cast(Any, head).facts() for task, head in self.heads.items()}
 
     def digest(self) -> str:
-        """SHA-256 over the architecture and every weight: 32 hexadecimal digits."""
+        """SHA-256 over the architecture and every weight, cut to 32 hexadecimal digits: a name among one's own models."""
+        return self.full_digest()[:32]
+
+    def full_digest(self) -> str:
+        """All 64 digits of it: for claims, where somebody may look for two models with one digest."""
         return weights_digest(self.architecture, self.head_facts(), self.state_dict())
 
 
@@ -333,13 +337,13 @@ def _join_parts(parts: list[Tensor]) -> Tensor:
 
 
 def weights_digest(architecture: Mapping[str, Any], heads: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Digest of a model from its parts."""
+    """Digest of a model from its parts, 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([architecture, heads], sort_keys=True).encode())
     for name in sorted(state):
         array = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 class SuspectView:

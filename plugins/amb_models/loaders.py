@@ -86,6 +86,11 @@ class _HubLoader(amb.ModelLoader):
             model = self.untrained(rest, paths)
         return fill(model, paths[-1], f"{self.name}/{rest}")
 
+    def files(self, rest: str) -> amb.CheckpointFiles | None:
+        """The hub's files, in its cache."""
+        *beside, weights = hub.fetch(self.hub_files(rest))
+        return amb.CheckpointFiles((weights,), tuple(beside))
+
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The untrained network."""
         return self.untrained(rest, [])

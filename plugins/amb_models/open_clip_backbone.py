@@ -27,15 +27,14 @@ _OPENAI: tuple[list[float], list[float]] = (
 class _OpenClipBackbone(Backbone):
     """open_clip's own networks: their weights lie in those of a whole model, under `visual.`."""
 
-    net: nn.Module
     library_prefixes = ("visual.",)
 
     def library_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(each.shape) for name, each in self.net.state_dict().items()}
+        return {name: tuple(each.shape) for name, each in cast(nn.Module, self.net).state_dict().items()}
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take the vision tower of a whole model, or its own weights."""
-        _load_state(self.net, tower(state), source)
+        _load_state(cast(nn.Module, self.net), tower(state), source)
 
 
 class OpenClipViT(_OpenClipBackbone):

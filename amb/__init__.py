@@ -95,6 +95,8 @@ if TYPE_CHECKING:
     from amb.models.heads import SegmentationHead as SegmentationHead
     from amb.models.notes import say_once as say_once
     from amb.models.shards import has_weights as has_weights
+    from amb.models.shards import list_files as list_files
+    from amb.models.shards import read_shapes as read_shapes
     from amb.plugin.specs import hookimpl as hookimpl
     from amb.python.catalog import build_model as build_model
     from amb.python.catalog import get_attack as get_attack
@@ -225,7 +227,7 @@ _HOME = {
         "SegmentationHead": "SegmentationHead",
     },
     "amb.models.notes": {"say_once": "say_once"},
-    "amb.models.shards": {"has_weights": "has_weights"},
+    "amb.models.shards": {"has_weights": "has_weights", "list_files": "list_files", "read_shapes": "read_shapes"},
     "amb.plugin.specs": {"hookimpl": "hookimpl"},
     "amb.python.catalog": {
         "build_model": "build_model",

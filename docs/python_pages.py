@@ -65,7 +65,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Model files",
         "A model on disk is safetensors and a card ([the form](/docs/schema.md)). Nothing is unpickled.",
         ["load_checkpoint", "save_checkpoint", "read_card", "read_weights", "fill_by_library", "refuse_misfit",
-         "refuse_unsound", "limit_to_file", "has_weights", "read_json_object", "say_once",
+         "refuse_unsound", "limit_to_file", "has_weights", "list_files", "read_shapes", "read_json_object", "say_once",
          "PICKLE"],
     ),
     "settings": (

@@ -10,6 +10,7 @@ from typing import Final
 from amb.errors import CheckpointError, MissingError, shortened
 from amb.models.notes import say_once
 from amb.runtime.plain_json import read_json_object
+from amb.runtime.regular_files import exists
 from amb.runtime.safetensors_header import Header, read_header
 
 LARGEST_INDEX: Final = 2**22
@@ -24,7 +25,7 @@ def find_index(path: Path) -> Path:
 
 def has_weights(path: Path) -> bool:
     """Whether a model's file is there, or the index of its shards."""
-    return path.exists() or find_index(path).exists()
+    return exists(path) or exists(find_index(path))
 
 
 def read_headers(path: Path) -> dict[Path, Header]:
@@ -33,10 +34,10 @@ def read_headers(path: Path) -> dict[Path, Header]:
     Each tensor lies in the shard that the index says, and in no other.
     """
     index = find_index(path)
-    if not index.exists():
+    if not exists(index):
         _refuse_lost_index(path)
         return {path: read_header(path)}
-    if path.exists():
+    if exists(path):
         raise CheckpointError(
             f"{path} and {index.name} both say what the weights are. Keep the one that is meant, and move the other away."
         )
@@ -45,6 +46,17 @@ def read_headers(path: Path) -> dict[Path, Header]:
     headers = {each: _read_shard(each, index) for each in sorted({index.with_name(file) for file in places.values()})}
     _refuse_other_places(index, places, headers)
     return headers
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's tensors, by the headers of its file or its shards. Raises MissingError, CheckpointError."""
+    return {name: shape for header in read_headers(path).values() for name, shape in header.shapes.items()}
+
+
+def list_files(path: Path) -> list[Path]:
+    """A model's file, or its shards and then their index. Raises MissingError or CheckpointError."""
+    index = find_index(path)
+    return [*read_headers(path), *([index] if exists(index) else [])]
 
 
 def _read_index(index: Path) -> dict[str, str]:
@@ -65,7 +77,7 @@ def _refusal(index: Path, reason: str) -> CheckpointError:
 
 
 def _read_shard(path: Path, index: Path) -> Header:
-    if not path.exists():
+    if not exists(path):
         raise MissingError(
             f"{path} does not exist, and {index.name} says that weights lie in it. Fetch this shard too."
         )
@@ -84,7 +96,7 @@ def _refuse_other_places(index: Path, places: Mapping[str, str], headers: Mappin
 
 
 def _refuse_lost_index(path: Path) -> None:
-    if not path.exists() and (shards := _list_shards(path)):
+    if not exists(path) and (shards := _list_shards(path)):
         raise MissingError(
             f"{find_index(path)} does not exist, and {len(shards)} shards lie beside where it should be. Fetch it too."
         )

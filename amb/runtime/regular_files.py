@@ -8,6 +8,14 @@ from io import BufferedReader
 from pathlib import Path
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_file(path: Path, most: int) -> bytes:
     """All of a regular file of at most `most` bytes. Raises OSError, whose `strerror` says what is wrong."""
     with os.fdopen(_open_regular(path), "rb") as file:

@@ -149,12 +149,13 @@ def hf_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 def architecture_of(ref: str, config: Path, processor: Path, weights: Path | None = None) -> dict[str, Any]:
     """The architecture that a repository's files describe. Raises CheckpointError for what amb has no loader for."""
-    settings, processed = _read_json(ref, config), _read_json(ref, processor)
+    settings = read_config(ref, config)
+    processed = read_config(ref, processor) if processor.exists() else {}
     model_type = str(settings.get("model_type"))
     if model_type in _TOWERS:
         tower = settings.get("vision_config")
         settings = {**settings, **(tower if isinstance(tower, dict) else {})}
-        settings["projection_dim"] = _read_json(ref, config).get("projection_dim", 512)
+        settings["projection_dim"] = read_config(ref, config).get("projection_dim", 512)
         model_type = _TOWERS[model_type]
     if model_type == "clip_vision_model":
         _say_lost_activation(ref, settings)
@@ -162,11 +163,13 @@ def architecture_of(ref: str, config: Path, processor: Path, weights: Path | Non
         raise amb.CheckpointError(
             f"{ref} is of type '{model_type[:80]}', which amb does not load. It loads {', '.join(sorted(MODEL_TYPES))}."
         )
+    mean, std = HALVES if processor.exists() else _take_usual_colours(ref, model_type)
     found = {
+        "loader": "hf",
         "model_type": model_type,
         "config": _keep_plain_settings(ref, model_type, settings),
-        "mean": processed.get("image_mean") or HALVES[0],
-        "std": processed.get("image_std") or HALVES[1],
+        "mean": processed.get("image_mean") or mean,
+        "std": processed.get("image_std") or std,
     }
     if model_type in _ANY_SIZE and (size := _find_processed_size(processed)):
         found["image_size"] = size
@@ -183,6 +186,16 @@ def _keep_plain_settings(ref: str, model_type: str, settings: Mapping[str, Any])
             said = str(value)[:80]
             raise amb.CheckpointError(f"config.json of {ref} sets {key} to {said}, which amb does not load.")
     return known
+
+
+def _take_usual_colours(ref: str, model_type: str) -> Colours:
+    """Those that the library's own processor of the type begins with; a model that is saved alone has no processor."""
+    usual = {"clip_vision_model": OPENAI, **dict.fromkeys(("vit", "beit", "siglip_vision_model"), HALVES)}
+    mean, std = usual.get(model_type, IMAGENET)
+    amb.say_once(
+        f"{ref} has no preprocessor_config.json, so images are normalised as is usual for {model_type}: mean {mean}, std {std}."
+    )
+    return mean, std
 
 
 def _say_lost_activation(ref: str, settings: Mapping[str, Any]) -> None:
@@ -207,16 +220,15 @@ def _find_processed_size(processed: Mapping[str, Any]) -> int | None:
 
 
 def _has_pooler(weights: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
+    """By the headers alone; what is wrong with them is said where the weights are read."""
     try:
-        with safe_open(weights, framework="numpy") as file:  # the header alone
-            return any(name.endswith(("pooler.dense.weight", "pooler.layernorm.weight")) for name in list(file.keys()))
-    except (SafetensorError, OSError):  # said where the weights are read
+        names = amb.read_shapes(weights)
+    except amb.AmbError:
         return False
+    return any(name.endswith(("pooler.dense.weight", "pooler.layernorm.weight")) for name in names)
 
 
-def _read_json(ref: str, path: Path) -> dict[str, Any]:
+def read_config(ref: str, path: Path) -> dict[str, Any]:
     """A configuration, its size and depth weighed before it is parsed. Raises CheckpointError."""
     try:
         return amb.read_json_object(path, LARGEST_CONFIG)

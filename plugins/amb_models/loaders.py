@@ -86,8 +86,8 @@ class _HubLoader(amb.ModelLoader):
             model = self.untrained(rest, paths)
         return fill(model, paths[-1], f"{self.name}/{rest}")
 
-    def files(self, rest: str) -> amb.CheckpointFiles | None:
-        """The hub's files, in its cache."""
+    def files(self, rest: str) -> amb.CheckpointFiles:
+        """Those of the hub, in its cache or fetched; the weights are the last."""
         *beside, weights = hub.fetch(self.hub_files(rest))
         return amb.CheckpointFiles((weights,), tuple(beside))
 
@@ -123,19 +123,20 @@ class TimmLoader(_HubLoader):
         return build(rest, {})
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
-        """Build from `{"loader": "timm", "name": ..., "options": {...}, "image_size": ...}`."""
+        """Build from `{"loader": "timm", "name": ..., "options": {...}, "image_size": ..., "mean", "std"}`."""
         name, options, size = architecture.get("name"), architecture.get("options", {}), architecture.get("image_size")
-        extra = set(architecture) - {"loader", "name", "options", "image_size"}
+        extra = set(architecture) - {"loader", "name", "options", "image_size", "mean", "std"}
         if not isinstance(name, str) or not isinstance(options, Mapping) or not _is_size(size) or extra:
             raise amb.CheckpointError(
-                "A timm architecture has a name, options and perhaps an image_size, nothing else."
+                "A timm architecture has a name, options and perhaps image_size, mean and std, nothing else."
             )
         known.refuse(f"The card of {name}", options, PLAIN_OPTIONS, known.TIMM_WORDS)
         refuse_sizes(f"The card of {name}", options)
         _say_other_activation(name)
         from amb_models.timm_backbone import build
 
-        return build(name, options, size)
+        given = {"mean", "std"} & set(architecture)
+        return build(name, options, size, known.colours(architecture, known.IMAGENET) if given else None)
 
 
 class OpenClipLoader(_HubLoader):

@@ -231,8 +231,13 @@ class TimmMap(_TimmBackbone):
         return self.pooled(places if self.channels_last else places.permute(0, 3, 1, 2))
 
 
-def build(name: str, options: Mapping[str, Any], image_size: int | None = None) -> amb.VisionModel:
-    """An untrained network; only names from timm's own list are taken.
+def build(
+    name: str,
+    options: Mapping[str, Any],
+    image_size: int | None = None,
+    colours: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> amb.VisionModel:
+    """An untrained network; only names from timm's own list are taken. Mean and std are the library's where none are given.
 
     `image_size` is for networks that take any size; a transformer's is its option `img_size`.
     """
@@ -246,7 +251,11 @@ def build(name: str, options: Mapping[str, Any], image_size: int | None = None) 
     architecture: dict[str, Any] = {"loader": "timm", "name": name, "options": dict(options)}
     if image_size:
         architecture["image_size"] = image_size
-    return amb.VisionModel(f"timm/{name}", architecture, wrap(net, image_size=image_size))
+    backbone = wrap(net, image_size=image_size)
+    if colours:
+        backbone.mean, backbone.std = (tuple(each) for each in colours)
+        architecture |= {"mean": list(backbone.mean), "std": list(backbone.std)}
+    return amb.VisionModel(f"timm/{name}", architecture, backbone)
 
 
 def hub_id(name: str) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ RECEIPTS, KEY_FOLDER = "commitment.receipts/", "key/"
 LARGEST: Final = 2**30
 """Bytes of all members together."""
 _MOST_MEMBERS: Final = 1_000
+
+
+_UNREADABLE: Final = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+"""What a file raises that is no zip, or was changed."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,6 @@ def read_evidence(path: Path) -> Evidence:
             if len({each.filename for each in entries}) < len(entries):
                 raise UsageError(f"{path} is refused: it holds two members of one name.")
             return Evidence({each.filename: file.read(each) for each in entries})
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         text = getattr(error, "strerror", None) or error
         raise UsageError(f"{path} is no evidence, or was changed ({text}). Ask for the file again.") from None

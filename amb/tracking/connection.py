@@ -71,7 +71,8 @@ def import_mlflow(seconds: int = _QUICK) -> None:
     limits = dict.fromkeys(("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"), str(seconds))
     for name, value in (_SETTINGS | limits).items():
         os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for name in ("alembic", "mlflow.store.db.utils"):  # which tell of every step in which a file is made
+        logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow.tracking.client  # noqa: F401
 
 

@@ -1,7 +1,7 @@
 """MLflow tracking, as an observer of the lifecycle hooks: hands what happens to a thread that tells MLflow.
 
-Results are the truth and never wait for MLflow: a run gives it a few seconds in all, and what it could not be told in
-them `amb track sync` tells later. Only the parent process writes.
+Results are the truth: they are written first, and never wait for MLflow. A run gives it a few seconds in all, and what it
+could not be told in them `amb track sync` tells later. Only the parent process writes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Live:
     """Methods whose summary is told."""
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_run_started(run: Run) -> None:
     run.links["mlflow"] = _describe_look(run)
     lock = hold_run(run.folder)
@@ -65,7 +65,7 @@ def amb_run_started(run: Run) -> None:
     live.patience.wait(live.background)
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     live = run.notes.get(_NOTE)
     if not isinstance(live, _Live):
@@ -79,7 +79,7 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     live.patience.wait(live.background)
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_run_finished(run: Run) -> None:
     live = run.notes.pop(_NOTE, None)
     if live is None:
@@ -130,7 +130,7 @@ def _describe_missing(live: _Live, run: Run) -> str:
     return (
         f"MLflow at {show_uri(tracking_uri(run.output))} knows {told} of {count(cells, 'cell')} of this run ({why}). "
         f"The results are whole; `{shlex.join(['amb', 'track', 'sync', '--output-dir', str(run.output)])}` tells it the "
-        "rest, and what this process does in the next ten minutes"
+        "rest, and what this process does in the next ten minutes."
     )
 
 

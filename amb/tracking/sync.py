@@ -90,7 +90,7 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
         for job in stored.list_jobs(session):
             background.add(job)
             if not background.wait(_LONGEST_JOB, _ATTEMPTS):
-                return _explain(background.error, result)
+                return _explain(background.error, result, is_alone=session.is_connected)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         result.state, result.reason = "refused", f"its files do not say what they should: {error!r:.200}"
     finally:
@@ -100,10 +100,10 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
     return ""
 
 
-def _explain(error: Exception | None, result: SyncedRun) -> str:
-    """Why a run was not told, for its result where it alone is to blame."""
+def _explain(error: Exception | None, result: SyncedRun, *, is_alone: bool) -> str:
+    """Why a run was not told; said in its result, and empty, where MLflow would take others."""
     why = shortened(printable(f"{type(error).__name__}: {error}")) if error else f"no answer in {_LONGEST_JOB:.0f} s"
-    if getattr(error, "error_code", "") not in _REFUSALS:
+    if not is_alone or getattr(error, "error_code", "") not in _REFUSALS:
         return why
     result.state, result.reason = "refused", why
     return ""

@@ -200,6 +200,10 @@ class ColumnForm(Closed):
     name: str
     digits: Count
     text: bool
+    seconds: bool = False
+    """Whether its figures are times in seconds."""
+    priority: Annotated[int, Field(ge=1)] = 1
+    """1 where it stays on a narrow terminal; the higher, the sooner it goes."""
 
 
 class TableForm(Closed):
@@ -209,6 +213,8 @@ class TableForm(Closed):
     columns: list[ColumnForm]
     rows: list[list[str | bool | int | float | EstimateForm | None]]
     notes: list[str]
+    findings: list[str] = []
+    """What the table shows, in plain sentences."""
 
 
 class RunDocument(Open):

@@ -46,6 +46,13 @@ def show_uri(uri: str) -> str:
     return shortened(printable(uri))
 
 
+def explain_error(error: BaseException) -> str:
+    """What is at the bottom of an error, in a few words: `ConnectionRefusedError: [Errno 111] Connection refused`."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return shortened(printable(f"{type(error).__name__}: {error}"))
+
+
 def is_remote(uri: str) -> bool:
     """Whether tracking data lies behind a server that somebody runs already."""
     return uri.lower().startswith(("http://", "https://"))

@@ -12,12 +12,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from amb.errors import AmbError, printable, shortened
+from amb.errors import AmbError
 from amb.plugin.specs import hookimpl
 from amb.results.records import record_of
 from amb.runtime.wording import count
 from amb.tracking.background import Background
-from amb.tracking.connection import import_mlflow, is_remote, open_client, print_notice, show_uri, tracking_uri
+from amb.tracking.connection import (
+    explain_error,
+    import_mlflow,
+    is_remote,
+    open_client,
+    print_notice,
+    show_uri,
+    tracking_uri,
+)
 from amb.tracking.patience import Patience
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_run
@@ -123,7 +131,7 @@ def _tell_summary(live: _Live, run: Run, method: str) -> None:
 
 def _describe_missing(live: _Live, run: Run) -> str:
     error = live.background.error
-    why = shortened(printable(f"{type(error).__name__}: {error}")) if error else "no answer in time"
+    why = explain_error(error) if error else "no answer in time"
     told, cells = live.session.n_cells, len(run.results)
     if not told:
         run.links.pop("mlflow", None)

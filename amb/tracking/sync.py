@@ -11,12 +11,12 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from amb.errors import AmbError, printable, shortened
+from amb.errors import AmbError
 from amb.results.collect import StoredRun, find_runs
 from amb.results.records import CellRecord, parse_cell
 from amb.runtime.wording import count
 from amb.tracking.background import Background
-from amb.tracking.connection import import_mlflow, open_client, show_uri, tracking_uri
+from amb.tracking.connection import explain_error, import_mlflow, open_client, show_uri, tracking_uri
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_stored
 from amb.tracking.turns import hold_run
@@ -102,7 +102,7 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
 
 def _explain(error: Exception | None, result: SyncedRun, *, is_alone: bool) -> str:
     """Why a run was not told; said in its result, and empty, where MLflow would take others."""
-    why = shortened(printable(f"{type(error).__name__}: {error}")) if error else f"no answer in {_LONGEST_JOB:.0f} s"
+    why = explain_error(error) if error else f"no answer in {_LONGEST_JOB:.0f} s"
     if not is_alone or getattr(error, "error_code", "") not in _REFUSALS:
         return why
     result.state, result.reason = "refused", why

@@ -23,6 +23,7 @@ COMMANDS = {
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
     "explain": "Say what a word in a table means.",
+    "data": "Say which file serves which role of a suite.",
     "profile": "Print a model's activation profile and its expressive block.",
     "plugins": "List the installed plugins and where they come from.",
 }
@@ -49,10 +50,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"amb.cli.{cmd_name}_command").command
-        for option in command.params:
-            if isinstance(option, click.Option) and not option.envvar:  # --output-dir of run: AMB_RUN_OUTPUT_DIR
-                flag = next(name for name in option.opts if name.startswith("--"))
-                option.envvar = f"AMB_{cmd_name}{flag[1:]}".replace("-", "_").upper()
+        _name_variables(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +67,17 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{hint} `amb --help` lists them.")
         return super().resolve_command(ctx, args)
+
+
+def _name_variables(command: click.Command, words: str) -> None:
+    """Give every option its variable: --output-dir of run is AMB_RUN_OUTPUT_DIR, --role of data files AMB_DATA_FILES_ROLE."""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.envvar:
+            flag = next(name for name in option.opts if name.startswith("--"))
+            option.envvar = f"AMB_{words}{flag[1:]}".replace("-", "_").upper()
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            _name_variables(inner, f"{words}_{name}")
 
 
 @click.group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -64,11 +65,17 @@ class Index:
     n_mask_classes: int = 0
     mask_offset: int = 0
     """What is taken from the numbers in mask files, so that classes count from 0."""
+    upright: bool = False
+    """Whether photographs are turned as their EXIF orientation says. Published sets are read as torchvision reads them."""
 
     def digest(self) -> str:
         """Of every name and label in it, whatever the order in which the disk lists them."""
-        rows = sorted(f"{part}\0{item.name}\0{item.label}" for part, items in self.parts.items() for item in items)
-        return hashlib.sha256("\n".join([*self.classes, *rows]).encode(errors="surrogateescape")).hexdigest()[:32]
+        rows = sorted(
+            f"{part}\0{one_form(item.name)}\0{item.label}" for part, items in self.parts.items() for item in items
+        )
+        return hashlib.sha256(
+            "\n".join([*map(one_form, self.classes), *rows]).encode(errors="surrogateescape")
+        ).hexdigest()[:32]
 
 
 class DataSet(ABC):
@@ -144,6 +151,11 @@ class DataSet(ABC):
             return f"{self.how} {other}"
         fetch = "Without --offline, --download fetches it." if is_offline() else "--download fetches it."
         return f"{self.how} {fetch} {other}"
+
+
+def one_form(name: str) -> str:
+    """A name in Unicode's form C: macOS writes an accent as a letter of its own, and the role must not hang on that."""
+    return unicodedata.normalize("NFC", name)
 
 
 def safe_folder(name: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 import amb
 from amb import DATA, Fetch, data_root, is_offline, may_download
 
+LARGEST: Final = 2**28
+"""Bytes of an image that is still read."""
 Part = Literal["train", "test"]
 Empty = Literal["refuse", "drop"]
 
@@ -184,6 +187,11 @@ def _refuse_files(*folders: Path) -> None:
 
 def _read_bytes(path: Path) -> bytes | OSError:
     try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return OSError(0, "it is a pipe or a device, not a file")
+        if facts.st_size > LARGEST:
+            return OSError(0, f"it is larger than {LARGEST:,} bytes")
         return path.read_bytes()
     except OSError as error:
         return error

@@ -39,6 +39,8 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+MOST_PIXELS: Final = 89_478_485
+"""From which on Pillow warns of a decompression bomb: a quarter of a gigabyte."""
 _DEEP: Final = ("I", "F")  # modes of more than 8 bits a channel begin with these
 _AT_ONCE: Final = 64  # images that one thread checks in a row
 
@@ -115,7 +117,7 @@ def decode(data: bytes, upright: bool = False) -> Image.Image:
     `upright` turns a photograph as its EXIF orientation says, which viewers do and torchvision's data sets do not.
     """
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        _refuse_deep(image)
+        _refuse_odd(image)
         turn = _TURNS.get(_read_orientation(image)) if upright else None
         is_see_through = image.mode == "P" and "transparency" in image.info
         picture = (image.convert("RGBA") if is_see_through else image).convert("RGB")
@@ -207,7 +209,7 @@ def look_at(data: bytes | OSError) -> tuple[str, tuple[int, int]]:
     if isinstance(data, OSError):
         raise data
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        _refuse_deep(image)
+        _refuse_odd(image)
         mode, size = image.mode, image.size
         if image.format == "PNG":
             image.verify()  # reads every checksum
@@ -251,7 +253,9 @@ def _read_all(index: Index, names: Sequence[str]) -> Iterator[bytes]:
         yield data
 
 
-def _refuse_deep(image: Image.Image) -> None:
+def _refuse_odd(image: Image.Image) -> None:
+    if (n := image.width * image.height) > MOST_PIXELS:
+        raise OSError(f"it has {n:,} pixels, more than {MOST_PIXELS:,}")
     if image.mode.startswith(_DEEP):
         raise OSError(f"mode {image.mode}: more than 8 bits a channel")
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def read_file(path: Path, most: int) -> bytes:
@@ -23,8 +31,8 @@ def read_start(path: Path, n: int) -> tuple[bytes, int]:
         return file.read(n), os.fstat(file.fileno()).st_size
 
 
-def open_file(path: Path) -> BinaryIO:
-    """A regular file to read from. Raises OSError, whose `strerror` says what is wrong."""
+def open_file(path: Path) -> BufferedReader:
+    """A regular file, open for reading. Raises OSError, whose `strerror` says what is wrong."""
     return os.fdopen(_open_regular(path), "rb")
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
     "explain": "Say what a word in a table means.",
+    "data": "Say which file serves which role of a suite.",
     "profile": "Print a model's activation profile and its expressive block.",
     "plugins": "List the installed plugins and where they come from.",
 }
@@ -102,6 +103,8 @@ def main(args: list[str] | None = None) -> None:
     _stop_when_hung_up()
     try:
         code = cli.main(arguments, prog_name="amb", standalone_mode=False)
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()  # here, where what goes wrong can be said
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -110,8 +113,24 @@ def main(args: list[str] | None = None) -> None:
         _exit_with(_join_lines(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _exit_with("stopped. What is finished is in the store; the same command goes on from there.", 130)
+    except OSError as error:
+        _explain_stopped_output(error, debug="--debug" in arguments)
     except Exception as error:  # noqa: BLE001 (the one place where expected errors are printed)
         _print_expected(error, debug="--debug" in arguments)
+
+
+def _explain_stopped_output(error: OSError, debug: bool) -> None:
+    """A reader who has seen enough, as `head` has, ends a command quietly; a full disk in one line."""
+    import errno
+    import os
+
+    if debug or error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at the end
+    if error.errno == errno.EPIPE:
+        sys.exit(1)
+    _exit_with(f"{error.filename or 'The output'} cannot be written: {error.strerror}. Free space, and ask again.", 1)
 
 
 def _stop_when_hung_up() -> None:

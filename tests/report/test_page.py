@@ -21,7 +21,7 @@ from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.page.build import sections_of
 from amb.results.collect import collect
-from amb.results.lines import write_line
+from amb.results.lines import write_lines
 from amb.testing.contracts import example_document
 from tests.conftest import QUICK, run_toy
 
@@ -78,8 +78,8 @@ def stored(document: dict[str, Any], output: Path) -> None:
     """The document as a run would have left it."""
     folder = output / "runs" / "r0"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"run": document["runs"][0]}))
-    (folder / "results.jsonl").write_text("".join(map(write_line, document["cells"])))
+    (folder / "run.json").write_text(json.dumps({"schema": 2, "run": document["runs"][0]}))
+    (folder / "results.jsonl").write_text(write_lines(document["cells"], document["runs"][0]["id"]))
 
 
 class Page(HTMLParser):

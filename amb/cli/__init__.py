@@ -14,30 +14,32 @@ COMMANDS = {
     "protect": "Write a marked copy of a model, the key to it, a commitment and a report.",
     "verify": "Read a key on a suspect: is that model mine, and how sure may one be?",
     "judge": "Replay somebody's evidence, step by step, and say what was verified.",
+    "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
+    "identity": "Make or show the key that one signs findings with.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",
+    "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
-    "identity": "Make or show the key that one signs findings with.",
-    "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
     "track": "Tell MLflow what it has missed: `amb track sync`.",
-    "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",
     "list": "List methods, attacks, suites or models.",
     "show": "Show what a component does, its parameters and presets.",
     "explain": "Say what a word in a table means.",
-    "data": "Say which file serves which role of a suite.",
     "profile": "Print a model's activation profile and its expressive block.",
     "plugins": "List the installed plugins and where they come from.",
+    "data": "Say which file serves which role of a suite.",
 }
 
 EXAMPLES = """
 \b
 Examples:
   amb run --method activemark --attack prune40
+  amb protect my-model/ --data photos/ -o protected
+  amb verify their-model/ --key protected/key
   amb sweep benchmarks/paper/table2.yaml
   amb list attacks
   amb show activemark

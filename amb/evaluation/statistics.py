@@ -152,6 +152,19 @@ def source_test(rate: float, rates_of_sources: Mapping[str, Sequence[float]]) ->
     return ValidTest(p_value, "calibrated", level, bool(rates_of_sources) and p_value <= level)
 
 
+def correct_holm(p_values: Sequence[float]) -> list[float]:
+    """Step-down p-values of several tests at once (Holm 1979): claims at `level` are then false at most `level` of the time.
+
+    The k-th smallest of n is multiplied by n - k + 1, never falls below an earlier one, and is at most 1.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, p_values[at] * (len(p_values) - rank)))
+        corrected[at] = largest
+    return corrected
+
+
 # Intervals and the bounds of the paper
 
 

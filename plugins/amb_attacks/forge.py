@@ -17,9 +17,11 @@ class Forge(amb.Forgery):
     """Make up a key that reads on an innocent model, which stays as it is: an attack on the verification.
 
     The claimant keeps the honest owner's key and chooses new messages or labels (`messages`) or new inputs (`triggers`)
-    for the model at hand, or makes the secret networks himself from the method and his own images (`decoder`). What
-    each of these does, and what `budget` counts, is for the method to say; a method that does not offer one is
-    skipped. A forged key that verifies shows what a verification is worth if keys are not registered beforehand.
+    for the model at hand, or makes the secret networks himself from the method and his own images (`decoder`). Where a
+    key follows from its secret, all that he can do is to draw the secret again (`secret`); the notes then give the best p
+    of his tries (`best_p`) beside 1 / budget. What each of these does, and what `budget` counts, is for the method to
+    say; a method that does not offer one is skipped. A forged key that verifies shows what a verification is worth if
+    keys are not registered beforehand.
     """
 
     name: ClassVar[str] = "forge"
@@ -30,10 +32,11 @@ class Forge(amb.Forgery):
         "forge-messages": {"what": "messages", "budget": 64},
         "forge-triggers": {"what": "triggers", "budget": 100},
         "forge-decoder": {"what": "decoder", "budget": 400},
+        "forge-secret": {"what": "secret", "budget": 10_000},
     }
 
-    what: Literal["messages", "triggers", "decoder"]
-    """What of the key is made up: its messages or labels, its inputs, or its secret networks."""
+    what: Literal["messages", "triggers", "decoder", "secret"]
+    """What of the key is made up: its messages or labels, its inputs, its secret networks, or the secret behind all of it."""
     budget: int = Field(100, ge=1)
     """Tries, iterations or training steps at most, as the method counts them."""
 

@@ -36,6 +36,7 @@ class SpreadFeatures(amb.Method):
     )
     access: ClassVar[amb.Access] = "features"
     null: ClassVar[amb.Null] = "exact"
+    claims: ClassVar[amb.ClaimKind] = "marked release"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "spread-features128": {"n_messages": 4, "strength": 0.2},
     }
@@ -88,6 +89,22 @@ class SpreadFeatures(amb.Method):
         from amb_spread.secret import draw_secret
 
         return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+
+    def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
+        from amb_spread.features_torch import audit_key
+
+        return audit_key(self, key, unmarked)
+
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it and from what "
+        "else is in the key, so nothing else can be chosen, and the best p is about 1 / budget",
+    }
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_spread.features_torch import forge
+
+        amb.require_forgery(self, what)
+        return forge(self, model, budget, ctx)
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.features_torch import embed

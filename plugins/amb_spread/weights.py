@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,6 +25,11 @@ class SpreadWeights(amb.Method):
     it. A weight that is exactly zero in the suspect was pruned and says nothing; where nothing is left to read, or the
     suspect is the unmarked model itself, every bit counts as wrong.
 
+    Before it is read, a suspect whose weights were rewritten is put back into the form of the unmarked model: norms and
+    scales folded, the residual stream turned back, neurons and heads matched, those that were added merged or dropped, and
+    the bases inside heads fitted. That sees the suspect and the unmarked model, never the key or the marked model, which
+    would leak the key and break the null.
+
     The reference is the unmarked model. Whoever has it as well can subtract it, and so remove the mark.
     """
 
@@ -33,6 +39,7 @@ class SpreadWeights(amb.Method):
     )
     access: ClassVar[amb.Access] = "weights"
     null: ClassVar[amb.Null] = "exact"
+    claims: ClassVar[amb.ClaimKind] = "marked release"
 
     n_messages: int = Field(128, ge=1)
     """Messages; each is a trial."""
@@ -40,6 +47,9 @@ class SpreadWeights(amb.Method):
     """Bits of a message."""
     strength: float = Field(0.05, gt=0, le=1)
     """Standard deviation of the carrier, as a share of the matrix's own."""
+
+    align: bool = True
+    """Undo rewritings of a suspect's weights before it is read, wherever that brings them much nearer to the unmarked ones."""
 
     @property
     def default_tau(self) -> int:
@@ -56,6 +66,22 @@ class SpreadWeights(amb.Method):
         from amb_spread.secret import draw_secret
 
         return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+
+    forgeries: ClassVar[Mapping[str, str]] = {
+        "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it, so nothing "
+        "else can be chosen, and the best p is about 1 / budget",
+    }
+
+    def forge(self, model: VisionModel, what: str, budget: int, ctx: amb.Context) -> amb.Key:
+        from amb_spread.weights_torch import forge
+
+        amb.require_forgery(self, what)
+        return forge(self, model, budget, ctx)
+
+    def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
+        from amb_spread.weights_torch import audit_key
+
+        return audit_key(self, key, unmarked)
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.weights_torch import embed

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 import amb
-from amb_spread.secret import Streams, draw_secret
+from amb_spread.alignment import align
+from amb_spread.forging import grind, require_key
+from amb_spread.secret import Streams, open_secret
+from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    key = make_key(params, owner, draw_secret(ctx.generator("secret")))
+    key = make_key(params, owner, open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
     for matrix, carrier, bits in _walk_carriers(params, marked, key):
@@ -32,20 +35,83 @@ def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> am
 
 def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.uint8]) -> amb.Key:
     """The key of a secret for a model."""
-    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim}
+    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim, "model": owner.full_digest()}
     return amb.Key(params.canonical(), owner.digest(), {"secret": secret}, facts)
 
 
 def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
     """The sign of each bit's correlation with the difference from the unmarked model; a bit without one counts as wrong."""
+    require_sound(params, key)
+    base = require_base(params, key, ctx)
+    aligned, facts = align(suspect, base) if params.align else (suspect, {})
+    return read_differences(params, key, base, measure_differences(aligned, base), facts)
+
+
+def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
+    """Of `budget` secrets the one whose key reads best on a model."""
+    key = require_key(params, ctx)
+    base = require_base(params, key, ctx)
+    differences = list(measure_differences(align(model, base)[0] if params.align else model, base))
+
+    def count_right(keys: Sequence[amb.Key]) -> list[int]:
+        read = (read_differences(params, tried, base, differences) for tried in keys)
+        return [int((each.expected == each.observed).sum()) for each in read]
+
+    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
+
+
+def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.VisionModel:
+    """The unmarked model, on whose digest the carriers hang. Raises UsageError where it is missing or another one."""
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
-    messages = draw_messages(params, key)
-    found, power = correlate(params, suspect, ctx.base(), key)
-    total = float(found @ messages.reshape(-1))
-    observed = np.where(found == 0, -messages.reshape(-1), np.sign(found)).reshape(messages.shape)
-    facts = {"T": round(total / power**0.5, 2) if power else 0.0}
-    return amb.Evidence((messages > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=facts)
+    base = ctx.base()
+    require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
+    return base
+
+
+def measure_differences(suspect: amb.VisionModel, base: amb.VisionModel) -> Iterator[Floats]:
+    """What a suspect adds to each of the unmarked model's matrices, flat, in standard deviations of the matrix.
+
+    A pruned weight says nothing, nor does a matrix that the suspect has not got: 0.
+    """
+    theirs = {matrix.name: matrix.weight.detach() for matrix in suspect.matrices()}
+    for matrix in base.matrices():
+        weight = theirs.get(matrix.name)
+        if weight is None or weight.shape != matrix.weight.shape:
+            yield np.zeros(matrix.weight.numel(), dtype=np.float32)
+            continue
+        change = (weight - matrix.weight.detach().to(weight)) / matrix.weight.std().item()
+        yield (change * (weight != 0)).float().flatten().cpu().numpy()
+
+
+def read_differences(
+    params: SpreadWeights,
+    key: amb.Key,
+    base: amb.VisionModel,
+    differences: Iterable[Floats],
+    facts: Mapping[str, object] | None = None,
+) -> amb.Evidence:
+    """What a key reads in the differences of a suspect's matrices."""
+    signs = draw_messages(params, key)
+    found, power = correlate(params, key, base, differences)
+    total = float(found @ signs.reshape(-1))
+    observed = np.where(found == 0, -signs.reshape(-1), np.sign(found)).reshape(signs.shape)
+    said = {"T": round(total / power**0.5, 2) if power else 0.0, **(facts or {})}
+    return amb.Evidence((signs > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=said)
+
+
+def audit_key(params: SpreadWeights, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
+    """Carriers and messages follow from the secret; whether for this unmarked model, its digest says."""
+    try:
+        require_sound(params, key)
+    except amb.UsageError as error:
+        return amb.KeyAudit(wrong=(str(error),))
+    recomputed = ("carriers and messages, from the secret",)
+    if unmarked is None:
+        return amb.KeyAudit(recomputed, ("the unmarked model to which the carriers are bound",))
+    if key.facts.get("model") != unmarked.full_digest():
+        return amb.KeyAudit(recomputed, (), ("the unmarked model is not the one to which its carriers are bound",))
+    return amb.KeyAudit((*recomputed, "the unmarked model, by its digest"))
 
 
 def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
@@ -54,18 +120,13 @@ def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
 
 
 def correlate(
-    params: SpreadWeights, suspect: amb.VisionModel, base: amb.VisionModel, key: amb.Key
+    params: SpreadWeights, key: amb.Key, base: amb.VisionModel, differences: Iterable[Floats]
 ) -> tuple[NDArray[np.float64], float]:
     """Sum of carrier times difference over the weights of each bit, (messages * bits,), and the sum of squared differences."""
-    theirs = {matrix.name: matrix.weight.detach() for matrix in suspect.matrices()}
     sums, power = np.zeros(params.n_messages * params.n_bits), 0.0
-    for matrix, carrier, bits in _walk_carriers(params, base, key):
-        weight = theirs.get(matrix.name)
-        if weight is not None and weight.shape == matrix.weight.shape:
-            change = (weight - matrix.weight.detach().to(weight)) / matrix.weight.std().item()
-            kept = (change * (weight != 0)).double().flatten().cpu().numpy()  # a pruned weight says nothing
-            sums += np.bincount(bits, carrier * kept, minlength=sums.size)
-            power += float(kept @ kept)
+    for (_, carrier, bits), change in zip(_walk_carriers(params, base, key), differences, strict=True):
+        sums += np.bincount(bits, carrier.astype(np.float64) * change, minlength=sums.size)
+        power += float(np.square(change, dtype=np.float64).sum())
     return sums, power
 
 
@@ -81,7 +142,7 @@ def _walk_carriers(
 
 
 def _open_streams(key: amb.Key) -> Streams:
-    return Streams(key.tensors["secret"].tobytes(), (key.method, key.owner))
+    return Streams(key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
 
 
 def _count_weights(model: amb.VisionModel) -> int:

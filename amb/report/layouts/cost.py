@@ -21,7 +21,12 @@ def fetch_table(fetches: Sequence[Fetch]) -> Table:
     notes = [
         f"{len(missing)} of {len(fetches)} missing, {_to_gib(known) or 0:.2f} GiB of known size. {_describe_missing(missing)}"
     ]
-    columns = [Column("needed", text=True), Column("state", text=True), Column("GiB", 2), Column("from", text=True, priority=2)]
+    columns = [
+        Column("needed", text=True),
+        Column("state", text=True),
+        Column("GiB", 2),
+        Column("from", text=True, priority=2),
+    ]
     return Table("Models and data", columns, rows, notes)
 
 

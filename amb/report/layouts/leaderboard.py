@@ -134,7 +134,9 @@ _CONTROL: Final = "The control is one model, so no method is ranked by it."
 def _make_threat_table(
     threat: str, about: str, cells: Sequence[CellRecord], innocents: Mapping[str, Sequence[CellRecord]]
 ) -> Table:
-    contenders = [_make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()]
+    contenders = [
+        _make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()
+    ]
     ranked = _rank_rows(contenders)
     title = f"{threat.capitalize()}: {THREATS[threat]}; {about}"
     said = [_CONTROL] if threat == "unattacked" else _say_who_is_ranked(contenders, ranked)

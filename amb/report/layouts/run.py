@@ -85,7 +85,11 @@ def _list_headlines(known: Sequence[JudgedRecord]) -> list[str]:
     kept = usable(marked)
     missed = [cell.suspect for cell in kept if not cell.claim]
     but = f"; missed: {list_some(missed)}" if missed else ""
-    lines = [f"Claimed: {count_claims(kept)} of {count(len(kept), 'model')} made from the protected one{but}."] if kept else []
+    lines = (
+        [f"Claimed: {count_claims(kept)} of {count(len(kept), 'model')} made from the protected one{but}."]
+        if kept
+        else []
+    )
     lines += _list_false_claims("Claimed too, falsely", innocents, "")
     lines += _list_false_claims("Claimed with forged keys", made_up, " with a key that was made up for them")
     return [*lines, _say_how_sure(marked[-1].verdict)] if marked else lines

@@ -40,7 +40,9 @@ def suspects(results: ResultSet) -> list[Table]:
 
 def _count_sources(cells: Sequence[CellRecord]) -> list[str]:
     n = count_origins(negatives(judged(cells)))
-    return [f"n neg. counts models; they come from {count(n, 'source')}, and the level of a calibrated claim rests on those."]
+    return [
+        f"n neg. counts models; they come from {count(n, 'source')}, and the level of a calibrated claim rests on those."
+    ]
 
 
 _NOTES: Final = (

@@ -166,6 +166,8 @@ class RunForm(Open):
     suite: str
     owner: str
     methods: list[str]
+    n_cells: Count | None = None
+    """Of the whole run; what of them a killed one has finished are the cells that are there."""
     seed: Count
     alpha: Fraction
     device: str

@@ -69,13 +69,16 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
 
 def _print_pages(address: str, pages: Mapping[str, str], no_browser: bool) -> None:
-    """The address on one line, then the pages; the comparison in the browser."""
+    """The address on one line, then the pages, under a name that leaves MLflow's assistant shut; the comparison in the browser."""
     import webbrowser
 
+    from amb.tracking.server import QUIET_NAME
+
     click.echo(address)
+    quiet = address.replace("//127.0.0.1:", f"//{QUIET_NAME}:")
     for name, page in pages.items():
-        click.echo(f"{name:<10}  {address}{page}")
-    if not no_browser and not webbrowser.open(address + pages["comparison"]):
+        click.echo(f"{name:<10}  {quiet}{page}")
+    if not no_browser and not webbrowser.open(quiet + pages["comparison"]):
         _print_message("no browser was found here; open an address above.")
 
 

@@ -58,6 +58,8 @@ class Server:
     def __init__(self, output: Path, host: str, port: int) -> None:
         name = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (only compared)
         self.address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
+        self.quiet_address = self.address.replace("//127.0.0.1:", f"//{QUIET_NAME}:")
+        """The same for browsers, without MLflow's assistant over a third of the page."""
         self.log = output / "mlflow-server.log"
         hosts = ",".join(f"{each}:{port}" for each in ("localhost", QUIET_NAME, "127.0.0.1", "[::1]", host, socket.gethostname()))
         command = [

@@ -347,7 +347,9 @@ def _measure_aruc(positives: Ints, negatives: Ints, edges: Floats) -> float:
 
     A rate is given as its place among the edges, so a resample is counted and never sorted.
     """
-    lower, innocent = (np.bincount(each, minlength=len(edges)).cumsum()[:-1] / len(each) for each in (positives, negatives))
+    lower, innocent = (
+        np.bincount(each, minlength=len(edges)).cumsum()[:-1] / len(each) for each in (positives, negatives)
+    )
     return float((np.diff(edges) * np.minimum(1 - lower, innocent)).sum())
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from amb.errors import AmbError, BadParamsError, StoreError
 from amb.results.aggregate import judged
 from amb.results.collect import StoredRun, find_runs
-from amb.results.lines import write_line
+from amb.results.lines import MOST_DEEP, is_too_deep, write_line
 from amb.results.records import CellRecord, parse_cell
 from amb.results.verify import Mismatch, check_cells
 from amb.results.versions import READABLE, SCHEMA, list_readable
@@ -290,6 +290,8 @@ def _parse_json(data: bytes, where: str) -> Any:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise _Refused(f"{where} is not JSON ({error!s:.120})") from None
+    if is_too_deep(value, data.decode(errors="replace")):
+        raise _Refused(f"{where} is nested more than {MOST_DEEP} deep")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from amb.errors import BadParamsError, MissingError, StoreError, near_names
 from amb.results.latest import keep_latest
-from amb.results.lines import read_lines, warn_of_damage
+from amb.results.lines import MOST_DEEP, is_too_deep, read_lines, warn_of_damage
 from amb.results.versions import READABLE, SCHEMA, list_readable, upgrade_cell
 
 _QUESTION: Final = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
@@ -121,10 +121,12 @@ def _open_run(folder: Path) -> StoredRun:
     """A run without its cells. Raises StoreError where run.json is damaged or of a schema that is not read."""
     path = folder / "run.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
         facts, schema = document["run"], document.get("schema", 1)
         why = "" if {"id", "suite", "owner"} <= set(facts) else "it does not say which run it is"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"it is nested more than {MOST_DEEP} deep" if is_too_deep(document, text) else why
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = str(error)
     if why:
         raise StoreError(f"{path} is damaged ({why}). Delete the folder, or run it again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +12,10 @@ from amb.errors import StoreError, printable
 
 DIGEST: Final = "line_digest"
 """Key of a line beside those of its cell."""
+
+
+MOST_DEEP: Final = 64
+"""Levels of lists and objects in each other."""
 
 
 class Lines(NamedTuple):
@@ -60,10 +64,25 @@ def parse_line(line: str, *, with_digest: bool) -> dict[str, Any] | None:
         cell = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(cell, dict) or "status" not in cell:
+    if not isinstance(cell, dict) or "status" not in cell or is_too_deep(cell, line):
         return None
     said = cell.pop(DIGEST, None)
     return cell if not with_digest or said == digest_of(cell) else None
+
+
+def is_too_deep(value: Any, text: str) -> bool:
+    """Whether lists and objects lie in each other deeper than any document of amb's, so that nobody could go through it."""
+    if text.count("{") + text.count("[") <= MOST_DEEP:
+        return False
+    level = [value]
+    for _ in range(MOST_DEEP):
+        level = [item for each in level for item in _list_items(each)]
+    return bool(level)
+
+
+def _list_items(value: Any) -> Iterable[Any]:
+    """What lies in a list or an object, if it is one."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def warn_of_damage(path: Path, damaged: list[int]) -> None:

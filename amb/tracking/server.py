@@ -61,7 +61,9 @@ class Server:
         self.quiet_address = self.address.replace("//127.0.0.1:", f"//{QUIET_NAME}:")
         """The same for browsers, without MLflow's assistant over a third of the page."""
         self.log = output / "mlflow-server.log"
-        hosts = ",".join(f"{each}:{port}" for each in ("localhost", QUIET_NAME, "127.0.0.1", "[::1]", host, socket.gethostname()))
+        hosts = ",".join(
+            f"{each}:{port}" for each in ("localhost", QUIET_NAME, "127.0.0.1", "[::1]", host, socket.gethostname())
+        )
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"),
             *("--backend-store-uri", tracking_uri(output), "--allowed-hosts", hosts),

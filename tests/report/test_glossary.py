@@ -58,7 +58,12 @@ def page_tables() -> tuple[Table, ...]:
 
 
 def test_every_column_of_every_table_is_explained() -> None:
-    columns = {name for table in (*printed_tables(), *page_tables()) for each in table.columns for name in (each.name, each.heading)}
+    columns = {
+        name
+        for table in (*printed_tables(), *page_tables())
+        for each in table.columns
+        for name in (each.name, each.heading)
+    }
     methods = {"m0", "m1"}  # a column each in the paper's table 2
     assert len(columns) > 100
     for column in columns - methods:

@@ -160,7 +160,9 @@ def test_the_page_begins_with_a_field_for_each_method_and_model() -> None:
     text = HtmlReporter(installed().registry.describe_attack).render(document)
     fields = fields_of(text)
     assert len(fields) == 2 * 104
-    outcomes = {each.split(": ")[1].split(":")[0] + each.split("prune")[-1][:13]: each.split(": ")[0] for each in fields[:104]}
+    outcomes = {
+        each.split(": ")[1].split(":")[0] + each.split("prune")[-1][:13]: each.split(": ")[0] for each in fields[:104]
+    }
     assert outcomes["prune:amount=0.001"] == "missed"
     assert outcomes["prune:amount=0.002"] == "destroyed"
     assert outcomes["prune:amount=0.003"] == "none"

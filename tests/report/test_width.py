@@ -121,7 +121,9 @@ def test_wide_is_a_format_of_every_command_that_prints_tables(name: str) -> None
 
 def test_a_table_of_a_hundred_thousand_rows_is_cut_and_says_so() -> None:
     rows = [[f"s{n}", n / 1e5] for n in range(100_000)]
-    text = TableReporter().render({"tables": [Table("Many", [Column("suspect", text=True), Column("R(τ)")], rows).to_json()]})
+    text = TableReporter().render(
+        {"tables": [Table("Many", [Column("suspect", text=True), Column("R(τ)")], rows).to_json()]}
+    )
     assert f"The first {MOST_ROWS:,} of 100,000 rows; --format csv holds all." in text
     assert len(text.splitlines()) < MOST_ROWS + 20
 

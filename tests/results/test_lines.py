@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from amb.errors import StoreError
 from amb.plugin.manager import Manager
+from amb.results.bundle import _parse_json, _Refused
 from amb.results.collect import collect
 from amb.results.lines import parse_line, read_lines, write_line
+from amb.testing.contracts import example_document
 from tests.conftest import run_toy
 
 CELL = {"status": "ok", "kind": "negative", "attack": "prune40", "detection_rate": 0.875, "utility": {"knn": 0.5}}
@@ -67,3 +70,40 @@ def test_a_report_names_the_line_and_the_same_run_makes_it_again(
     for cell in whole:
         same = ("kind", "detection_rate", "p_value", "claim", "digests")
         assert json.dumps([again[cell["suspect"]][name] for name in same]) == json.dumps([cell[name] for name in same])
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [100, 900])
+def test_a_report_that_is_nested_too_deep_is_left_out_and_named(depth: int, tmp_path: Path, capsys: Any) -> None:
+    """At 900 it passed the parser, and broke whatever went through it afterwards."""
+    cell = {**example_document()["cells"][0], "suite": "toy", "owner": "o", "report": {"prune": nested(depth)}}
+    line = json.dumps(cell)
+    assert parse_line(line, with_digest=False) is None
+    assert parse_line(json.dumps({**cell, "report": {"prune": nested(20)}}), with_digest=False) is not None
+    folder = tmp_path / "runs" / "r0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"schema": 2, "run": {"id": "r0", "suite": "toy", "owner": "o"}}))
+    (folder / "results.jsonl").write_text(line + "\n")
+    assert collect(tmp_path)["cells"] == []
+    assert "line 1: " in capsys.readouterr().err
+
+
+def test_a_run_that_is_nested_too_deep_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "r0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(
+        json.dumps({"schema": 2, "run": {"id": "r0", "suite": "t", "owner": "o", "x": nested(900)}})
+    )
+    with pytest.raises(StoreError, match="nested more than 64 deep"):
+        collect(tmp_path)
+
+
+def test_a_bundle_that_is_nested_too_deep_is_refused() -> None:
+    with pytest.raises(_Refused, match="cell is nested more than 64 deep"):
+        _parse_json(json.dumps(nested(900)).encode(), "cell")

@@ -40,9 +40,7 @@ def page(context: Any, ui: Ui, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page that the test is parametrized with; every request stays on this machine."""
     elsewhere: list[str] = []
     opened = context.new_page()
-    opened.on(
-        "request", lambda r: None if r.url.startswith((ui.quiet, "data:", "blob:")) else elsewhere.append(r.url)
-    )
+    opened.on("request", lambda r: None if r.url.startswith((ui.quiet, "data:", "blob:")) else elsewhere.append(r.url))
     opened.goto(ui.pages[request.param])
     yield opened
     opened.close()

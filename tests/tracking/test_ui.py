@@ -234,7 +234,10 @@ def test_the_newest_run_of_each_cell_counts_whatever_it_ran_beside() -> None:
 
 
 def test_titles_of_axes_have_room() -> None:
-    short, long = [f"attack/prune{n}" for n in range(10)], [f"attack/prune:amount=0.{n}+finetune-cosine" for n in range(10)]
+    short, long = (
+        [f"attack/prune{n}" for n in range(10)],
+        [f"attack/prune:amount=0.{n}+finetune-cosine" for n in range(10)],
+    )
     for names in (short, long):
         plots = views._split_axes(names)
         assert [name for plot in plots for name in plot] == names

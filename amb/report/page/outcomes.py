@@ -99,7 +99,9 @@ def _make_row(method: str, cells: Sequence[CellRecord]) -> OutcomeRow:
 
 def _describe_row(marked: Sequence[CellRecord], others: Sequence[CellRecord]) -> str:
     kept, read = usable(judged(marked)), judged(others)
-    return f"claimed {count_entry(count_claims(kept), kept)} usable, and {count_entry(count_claims(read), read)} innocent"
+    return (
+        f"claimed {count_entry(count_claims(kept), kept)} usable, and {count_entry(count_claims(read), read)} innocent"
+    )
 
 
 def _name_class(cell: CellRecord) -> str:

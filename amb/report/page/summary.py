@@ -112,7 +112,9 @@ def _describe_basis(cells: Sequence[JudgedRecord]) -> str:
     claims = _find_claims(cells)
     level = max(cell.verdict.level for cell in claims)
     if cells[0].verdict.basis == "exact":
-        return f"Its verdicts rest on {trials} and an exact null: a claim may be wrong for 1 in {1 / level:,.0f} models."
+        return (
+            f"Its verdicts rest on {trials} and an exact null: a claim may be wrong for 1 in {1 / level:,.0f} models."
+        )
     sources = count(min(cell.verdict.n_sources for cell in claims), "source")
     negatives_of = f"{count(fewest_negatives(cells), 'negative')} of {sources}"
     return f"Its verdicts rest on {trials} and {negatives_of}: a claim may be wrong for 1 in {1 / level:,.0f} sources of innocent models."
@@ -142,7 +144,9 @@ def _list_caveats(results: ResultSet, found: Mapping[str, Sequence[JudgedRecord]
         for name, verb in (("failed", "failed"), ("skipped", "do not apply and were skipped"))
         if name in statuses
     ]
-    ranked = [cell.verdict for each in found.values() for cell in _find_claims(each) if cell.verdict.basis == "calibrated"]
+    ranked = [
+        cell.verdict for each in found.values() for cell in _find_claims(each) if cell.verdict.basis == "calibrated"
+    ]
     loosest = max(ranked, key=lambda verdict: verdict.level, default=None)
     if loosest and loosest.level > _WANTED_LEVEL:
         lines.append(

@@ -178,3 +178,20 @@ def test_a_report_names_the_line_and_the_same_run_makes_it_again(
     for cell in whole:
         same = ("kind", "detection_rate", "p_value", "claim", "digests")
         assert json.dumps([again[cell["suspect"]][name] for name in same]) == json.dumps([cell[name] for name in same])
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_a_run_that_is_nested_too_deep_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "r0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(
+        json.dumps({"schema": 2, "run": {"id": "r0", "suite": "t", "owner": "o", "x": nested(900)}})
+    )
+    with pytest.raises(StoreError, match="is damaged .*nest"):
+        collect(tmp_path)

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -193,5 +193,5 @@ def test_a_run_that_is_nested_too_deep_is_refused_in_one_line(tmp_path: Path) ->
     (folder / "run.json").write_text(
         json.dumps({"schema": 2, "run": {"id": "r0", "suite": "t", "owner": "o", "x": nested(900)}})
     )
-    with pytest.raises(StoreError, match="is damaged .*nest"):
+    with pytest.raises(StoreError, match="more than 32 levels"):
         collect(tmp_path)

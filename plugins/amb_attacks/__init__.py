@@ -9,6 +9,7 @@ import amb
 from amb_attacks.adversarial import Adversarial
 from amb_attacks.cut import CutBlocks, CutRear, CutRegisters, CutResolution, DropRegisters, KeepBlocks, Resize
 from amb_attacks.distill import Distill
+from amb_attacks.dummies import DummyNeurons, WiderMlps
 from amb_attacks.filters import (
     BlurBefore,
     FlipBefore,
@@ -71,6 +72,7 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
         OutputRound,
         OutputLabels,
         Invariance,
+        DummyNeurons,
         Merge,
         WeightNoise,
         AdaptiveErase,
@@ -86,6 +88,7 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
 def amb_register_edits() -> list[type[amb.Edit]]:
     return [
         BlockWidths,
+        WiderMlps,
         Int8Layers,
         KeepBlocks,
         DropRegisters,

@@ -44,6 +44,7 @@ from amb_attacks.residual import (
     EraseStream,
     ScrambleStream,
 )
+from amb_attacks.rotate import MapTokens, Rotate
 from amb_attacks.structured import BlockWidths, PruneStructured
 from amb_attacks.unlearn import Unlearn
 
@@ -73,6 +74,7 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
         OutputLabels,
         Invariance,
         DummyNeurons,
+        Rotate,
         Merge,
         WeightNoise,
         AdaptiveErase,
@@ -89,6 +91,7 @@ def amb_register_edits() -> list[type[amb.Edit]]:
     return [
         BlockWidths,
         WiderMlps,
+        MapTokens,
         Int8Layers,
         KeepBlocks,
         DropRegisters,

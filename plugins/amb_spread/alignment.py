@@ -57,7 +57,7 @@ def align(suspect: amb.VisionModel, base: amb.VisionModel) -> tuple[amb.VisionMo
         return suspect, {}
     turn = find_turn(suspect, base)
     aligned, undone = _align_blocks(suspect, base, turn)
-    for _ in range(0 if turn is None else 2):  # the tokens gave a first guess; all weights together give a better one
+    if turn is not None:  # the tokens gave a first guess; all weights together give a better one
         turn = turn @ _find_rotation(_list_stream_rows(aligned), _list_stream_rows(base))
         aligned, undone = _align_blocks(suspect, base, turn)
     if turn is None and not undone:
@@ -117,15 +117,17 @@ def _align_blocks(suspect: amb.VisionModel, base: amb.VisionModel, turn: Tensor 
 
 
 def _copy_matrices(suspect: amb.VisionModel, twin: amb.VisionModel, turn: Tensor | None) -> None:
-    """What the suspect holds under the same name and in the same shape; 0 elsewhere. What feeds the stream is turned."""
+    """What the suspect holds under the same name and in the same shape; 0 elsewhere. What feeds the stream may be turned."""
     theirs = {matrix.name: matrix.weight for matrix in suspect.matrices()}
     for matrix in twin.matrices():
         weight = theirs.get(matrix.name)
         if weight is None or weight.shape != matrix.weight.shape:
             matrix.weight.zero_()
             continue
+        weight = weight.double().cpu()
         if turn is not None and len(weight) == len(turn):
-            weight = torch.tensordot(turn.T, weight.double().cpu(), dims=1)
+            forms, ours = (weight, torch.tensordot(turn.T, weight, dims=1)), matrix.weight.double().cpu()
+            weight = min(forms, key=lambda form: float((form - ours).norm()))
         matrix.weight.copy_(weight)
 
 

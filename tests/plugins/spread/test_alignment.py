@@ -21,7 +21,17 @@ from amb_spread.weights_torch import measure_differences, read_differences
 
 METHOD = SpreadWeights(n_messages=8, n_bits=16)
 UNALIGNED = SpreadWeights(n_messages=8, n_bits=16, align=False)
-REWRITINGS = ["permute-neurons", "permute-heads", "fold-norms", "change-basis", "reparametrize", "dummy-neurons", "dummy-neurons+reparametrize"]
+REWRITINGS = [
+    "permute-neurons",
+    "permute-heads",
+    "fold-norms",
+    "change-basis",
+    "reparametrize",
+    "dummy-neurons",
+    "dummy-neurons+reparametrize",
+    "rotate-stream",
+    "rotate-stream+dummy-neurons+reparametrize",
+]
 
 
 def lively(seed: int = 1) -> amb.VisionModel:

@@ -10,6 +10,7 @@ from amb_attacks.adversarial import Adversarial
 from amb_attacks.cut import CutBlocks, CutRear, CutRegisters, CutResolution, DropRegisters, KeepBlocks, Resize
 from amb_attacks.distill import Distill
 from amb_attacks.dummies import DummyNeurons, WiderMlps
+from amb_attacks.extrapolate import Extrapolate
 from amb_attacks.filters import (
     BlurBefore,
     FlipBefore,
@@ -45,6 +46,7 @@ from amb_attacks.residual import (
     ScrambleStream,
 )
 from amb_attacks.rotate import MapTokens, Rotate
+from amb_attacks.soup import Soup
 from amb_attacks.structured import BlockWidths, PruneStructured
 from amb_attacks.unlearn import Unlearn
 
@@ -76,6 +78,8 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
         DummyNeurons,
         Rotate,
         Merge,
+        Extrapolate,
+        Soup,
         WeightNoise,
         AdaptiveErase,
         AdaptiveClip,

@@ -33,6 +33,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "lora": {"epochs": 1, "n_images": 16, "batch": 8},
     "adversarial": {"epochs": 1, "n_images": 16, "batch": 8, "steps": 2},
     "merge": {"epochs": 1, "n_images": 16},
+    "soup": {"n": 2, "epochs": 1, "n_images": 16, "batch": 8},
     "cut-rear": {"epochs": 1, "n_images": 16, "batch": 8},
     "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }

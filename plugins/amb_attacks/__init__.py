@@ -37,6 +37,7 @@ from amb_attacks.none import NoAttack
 from amb_attacks.overwrite import Overwrite
 from amb_attacks.prune import Prune
 from amb_attacks.quantize import Int8Layers, Quantize, QuantizeInt8
+from amb_attacks.regress import AdaptiveRegress
 from amb_attacks.residual import (
     AdaptiveClip,
     AdaptiveErase,
@@ -84,6 +85,7 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
         AdaptiveErase,
         AdaptiveClip,
         AdaptiveScramble,
+        AdaptiveRegress,
         Overwrite,
         Unlearn,
         Forge,

@@ -7,7 +7,7 @@ carriers are as random as before. A part of a block is changed only where that b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -53,6 +53,7 @@ def align(suspect: amb.VisionModel, base: amb.VisionModel) -> tuple[amb.VisionMo
 
     A weight that the suspect has not got, as a neuron that was removed, is 0 in the result and so says nothing.
     """
+    suspect = restore_layers(suspect)
     if not _has_parts(suspect) or not _has_parts(base) or suspect.n_blocks != base.n_blocks:
         return suspect, {}
     turn = find_turn(suspect, base)
@@ -63,6 +64,34 @@ def align(suspect: amb.VisionModel, base: amb.VisionModel) -> tuple[amb.VisionMo
     if turn is None and not undone:
         return suspect, {}
     return aligned, {"turned": turn is not None, "parts_rewritten": undone}
+
+
+@torch.no_grad()
+def restore_layers(model: amb.VisionModel) -> amb.VisionModel:
+    """Layers of another arithmetic, such as int8, as plain ones with the weights by which they multiply; else the model itself.
+
+    The weights are what such a layer makes of unit vectors, whatever form it keeps them in.
+    """
+    if not list(_find_odd_layers(model)):
+        return model
+    plain = model.copy()
+    for parent, name, layer in list(_find_odd_layers(plain)):
+        still = layer(torch.zeros(1, layer.in_features, device=model.device))
+        weight = (layer(torch.eye(layer.in_features, device=model.device)) - still).T
+        restored = nn.Linear(layer.in_features, layer.out_features, device=model.device)
+        restored.weight.copy_(weight)
+        restored.bias.copy_(still[0])
+        setattr(parent, name, restored)
+    return plain
+
+
+def _find_odd_layers(model: amb.VisionModel) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Parent, name and layer of what maps vectors of so many features to so many and is no plain linear layer."""
+    for parent in model.backbone.modules():
+        for name, layer in parent.named_children():
+            sizes = [getattr(layer, each, None) for each in ("in_features", "out_features")]
+            if not isinstance(layer, nn.Linear) and all(isinstance(size, int) for size in sizes):
+                yield parent, name, layer
 
 
 def _has_parts(model: amb.VisionModel) -> bool:

@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from amb.api.records import EmbeddingFacts as EmbeddingFacts
     from amb.api.records import Evidence as Evidence
     from amb.api.records import Key as Key
+    from amb.api.records import KeyAudit as KeyAudit
     from amb.api.records import SuspectFacts as SuspectFacts
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
     from amb.api.types import Access as Access
+    from amb.api.types import CheckpointFiles as CheckpointFiles
+    from amb.api.types import ClaimKind as ClaimKind
     from amb.api.types import Fetch as Fetch
     from amb.api.types import Independent as Independent
     from amb.api.types import Knows as Knows
@@ -90,7 +93,10 @@ if TYPE_CHECKING:
     from amb.models.heads import HEADS as HEADS
     from amb.models.heads import ClassificationHead as ClassificationHead
     from amb.models.heads import SegmentationHead as SegmentationHead
-    from amb.models.safetensors_header import PICKLE as PICKLE
+    from amb.models.notes import say_once as say_once
+    from amb.models.shards import has_weights as has_weights
+    from amb.models.shards import list_files as list_files
+    from amb.models.shards import read_shapes as read_shapes
     from amb.plugin.specs import hookimpl as hookimpl
     from amb.python.catalog import build_model as build_model
     from amb.python.catalog import get_attack as get_attack
@@ -109,7 +115,9 @@ if TYPE_CHECKING:
     from amb.runtime.paths import go_offline as go_offline
     from amb.runtime.paths import is_offline as is_offline
     from amb.runtime.paths import may_download as may_download
+    from amb.runtime.plain_json import read_json_object as read_json_object
     from amb.runtime.quiet import hush_torchao as hush_torchao
+    from amb.runtime.safetensors_header import PICKLE as PICKLE
     from amb.sweeps.definition import Sweep as Sweep
     from amb.training.accumulate import GradientAccumulator as GradientAccumulator
     from amb.training.config import LrSchedule as LrSchedule
@@ -156,12 +164,15 @@ _HOME = {
         "EmbeddingFacts": "EmbeddingFacts",
         "Evidence": "Evidence",
         "Key": "Key",
+        "KeyAudit": "KeyAudit",
         "SuspectFacts": "SuspectFacts",
         "Verdict": "Verdict",
     },
     "amb.api.run": {"Run": "Run"},
     "amb.api.types": {
         "Access": "Access",
+        "CheckpointFiles": "CheckpointFiles",
+        "ClaimKind": "ClaimKind",
         "Fetch": "Fetch",
         "Independent": "Independent",
         "Knows": "Knows",
@@ -215,7 +226,8 @@ _HOME = {
         "ClassificationHead": "ClassificationHead",
         "SegmentationHead": "SegmentationHead",
     },
-    "amb.models.safetensors_header": {"PICKLE": "PICKLE"},
+    "amb.models.notes": {"say_once": "say_once"},
+    "amb.models.shards": {"has_weights": "has_weights", "list_files": "list_files", "read_shapes": "read_shapes"},
     "amb.plugin.specs": {"hookimpl": "hookimpl"},
     "amb.python.catalog": {
         "build_model": "build_model",
@@ -237,7 +249,9 @@ _HOME = {
         "is_offline": "is_offline",
         "may_download": "may_download",
     },
+    "amb.runtime.plain_json": {"read_json_object": "read_json_object"},
     "amb.runtime.quiet": {"hush_torchao": "hush_torchao"},
+    "amb.runtime.safetensors_header": {"PICKLE": "PICKLE"},
     "amb.sweeps.definition": {"Sweep": "Sweep"},
     "amb.training.accumulate": {"GradientAccumulator": "GradientAccumulator"},
     "amb.training.config": {"LrSchedule": "LrSchedule", "Task": "Task", "TrainingConfig": "TrainingConfig"},

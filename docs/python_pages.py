@@ -32,12 +32,12 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Words and small values",
         "What components declare themselves with.",
         ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work",
-         "Fetch"],
+         "Fetch", "CheckpointFiles", "ClaimKind"],
     ),
     "records": (
         "What passes between",
         "From the key to the verdict, and the plan that says which cells there are. Observers are handed these.",
-        ["Key", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "Plan",
+        ["Key", "KeyAudit", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "Plan",
          "Suspect", "Run"],
     ),
     "vision": (
@@ -65,7 +65,8 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Model files",
         "A model on disk is safetensors and a card ([the form](/docs/schema.md)). Nothing is unpickled.",
         ["load_checkpoint", "save_checkpoint", "read_card", "read_weights", "fill_by_library", "refuse_misfit",
-         "refuse_unsound", "limit_to_file", "PICKLE"],
+         "refuse_unsound", "limit_to_file", "has_weights", "list_files", "read_shapes", "read_json_object", "say_once",
+         "PICKLE"],
     ),
     "settings": (
         "Settings",

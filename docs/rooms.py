@@ -24,6 +24,7 @@ ABOUT: Final = {
     "evaluation": "Every figure and every verdict: statistics, thresholds, utility, activations.",
     "execution": "One run, from plan to verdict: engine, steps, store, workers, cost.",
     "models": "From a reference or a file to a model: checkpoints, heads, a cache.",
+    "ownership": "What an owner and a judge do: commitments, receipts, seals, signatures.",
     "plugin": "How plugins are found: hooks, manager, registry.",
     "python": "The front door from Python: run, sweep, results as frames, tables and figures.",
     "report": "What people read: layouts, tables, figures, formats, the page.",

@@ -15,7 +15,19 @@ HEADER = "# The versions amb was last tried with: pip install -c constraints.txt
 
 def resolve(constraints: Path) -> str:
     """What the project needs, at the versions of a file; uv says on standard error where that cannot be."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "--extra", "attacks", "-c", str(constraints), "-q"]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--extra",
+        "attacks",
+        "--extra",
+        "dispute",
+        "-c",
+        str(constraints),
+        "-q",
+    ]
     plain = ["--no-header", "--no-annotate", "--no-emit-package", "activemark-bench"]
     done = subprocess.run([*command, *plain], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout

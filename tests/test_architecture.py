@@ -97,6 +97,13 @@ def test_errors_and_runtime_know_nothing_above_them() -> None:
     assert not any(module.startswith("amb") for module in imports(ROOT / "amb" / "errors.py"))
 
 
+def test_ownership_lies_below_the_doors() -> None:
+    known = rooms()
+    assert {room for room, others in known.items() if "amb.ownership" in others} <= {"amb.cli", "amb.python"}
+    below = {"runtime", "api", "plugin", "models", "evaluation", "results"}
+    assert known["amb.ownership"] <= {f"amb.{room}" for room in below}
+
+
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_core_knows_no_plugin(path: Path) -> None:
     assert not [module for module in imports(path) if module.startswith("amb_")]

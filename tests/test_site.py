@@ -67,8 +67,10 @@ def test_every_command_and_option_is_there(site: Path) -> None:
     options = {each["id"] for each in soup(site / "reference" / "commands.html").find_all(id=True)}
     for name in COMMANDS:
         command = LazyGroup.get_command(cli, None, name)
-        flags = [flag for param in command.params for flag in param.opts if flag.startswith("--")]
-        assert {f"cmdoption-amb-{name}{flag[1:]}" for flag in flags} <= options
+        below = {f"{name}-{each}": found for each, found in getattr(command, "commands", {}).items()}
+        for path, each in {name: command, **below}.items():
+            flags = [flag for param in each.params for flag in param.opts if flag.startswith("--")]
+            assert {f"cmdoption-amb-{path}{flag[1:]}" for flag in flags} <= options
 
 
 def test_every_public_name_is_there_with_its_signature(site: Path) -> None:

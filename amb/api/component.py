@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from functools import cache
 from math import isfinite
 from secrets import token_hex
 from typing import Any, ClassVar, Self, cast
@@ -56,8 +57,12 @@ class Component(BaseModel):
         return self.canonical()
 
 
+@cache
 def source_digest(cls: type) -> str:
-    """Digest of the Python files of the package that defines `cls`, so that edited code never meets old results."""
+    """Digest of the Python files of the package that defines `cls`, so that edited code never meets old results.
+
+    Files are read once: what a run finds belongs to the code that it began with. `cache_clear` reads them again.
+    """
     from importlib.util import find_spec
     from pathlib import Path
 

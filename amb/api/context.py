@@ -32,8 +32,8 @@ class Context:
     the attacker's, the measure of utility sees the attacker's (to fit probes) and the test images.
     """
 
-    axes: tuple[str, ...]
-    """What the randomness depends on: the run's seed and the axes of this job."""
+    axes: tuple[str, ...] = field(repr=False)
+    """What the randomness depends on: the run's seed and the axes of this job. An owner's are secret."""
     splits: Mapping[Role, Split] = field(repr=False)
     folder: Path
     """Scratch space for this job; removed afterwards."""
@@ -80,6 +80,10 @@ class Context:
         """A seed for one purpose, the same for the same axes: 63 bits of SHA-256."""
         text = "\0".join([*self.axes, name])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def draw_bytes(self, name: str, n: int) -> bytes:
+        """`n` bytes for one purpose, the same for the same axes: SHAKE-256, as hard to guess as the axes are."""
+        return hashlib.shake_256("\0".join([*self.axes, name, "bytes"]).encode()).digest(n)
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator seeded for one purpose, so that results do not depend on the device."""

@@ -7,14 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.component import Component
-from amb.api.types import Access, Fetch, Independent, Knows, ModelFacts, Null, Protected, Role, Sibling, Work
+from amb.api.types import (
+    Access,
+    CheckpointFiles,
+    ClaimKind,
+    Fetch,
+    Independent,
+    Knows,
+    ModelFacts,
+    Null,
+    Protected,
+    Role,
+    Sibling,
+    Work,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from amb.api.context import Context
     from amb.api.data import Split
-    from amb.api.records import Embedding, Evidence, Key
+    from amb.api.records import Embedding, Evidence, Key, KeyAudit
     from amb.api.vision import SuspectView, VisionModel
 
 
@@ -33,6 +46,9 @@ class Method(Component, ABC):
     null: ClassVar[Null] = "none"
     """`exact` where every symbol of a model that was made without the key is an independent, uniform draw: then the
     p-value is exact. The contract `ExactNull` holds it."""
+
+    claims: ClassVar[ClaimKind] = "lineage"
+    """What a claim by this method says."""
 
     @property
     @abstractmethod
@@ -54,6 +70,12 @@ class Method(Component, ABC):
     def redraw(self, key: Key, generator: torch.Generator) -> Key:
         """Another key for the same model and images, its secret drawn anew: what the contract `ExactNull` reads. Optional."""
         raise NotImplementedError
+
+    def audit_key(self, key: Key, unmarked: VisionModel | None = None) -> KeyAudit:
+        """Make again what of a key follows from its secret and, where it is given, from the unmarked model."""
+        from amb.api.records import KeyAudit
+
+        return KeyAudit(trusted=("the whole key: this method does not derive it from a secret",))
 
     def work(self, facts: ModelFacts) -> Work | None:
         """What `embed` costs on such a model; None where the search alone knows."""
@@ -231,6 +253,10 @@ class ModelLoader(Component, ABC):
     @abstractmethod
     def load(self, rest: str) -> VisionModel:
         """The trained model that `<name>/<rest>` refers to. Raises UnknownNameError, CheckpointError, MissingError."""
+
+    def files(self, rest: str) -> CheckpointFiles | None:
+        """The files of `<name>/<rest>` on this machine, for writing a changed model in the same form; None without any."""
+        return None
 
     @abstractmethod
     def build(self, architecture: Mapping[str, Any]) -> VisionModel:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.types import Access, Basis, Status, SuspectKind
-from amb.errors import StoreError, UsageError, shortened
+from amb.errors import AmbError, StoreError, UsageError, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,21 +44,31 @@ class Key:
                 "again and it proves nothing. Protect the model with a key that is drawn at random."
             )
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over everything in the key: identifies it without revealing it."""
+        """SHA-256 over everything in the key, 32 digits of it: identifies it without revealing it."""
+        return self.full_digest[:32]
+
+    @cached_property
+    def full_digest(self) -> str:
+        """All 64 digits of it."""
         import hashlib
 
         digest = hashlib.sha256(json.dumps([self.method, self.owner, self.facts], sort_keys=True).encode())
         for name in sorted(self.tensors):
             array = self.tensors[name]
             digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-        return digest.hexdigest()[:32]
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write one safetensors file that only its owner can read (mode 600)."""
         import os
 
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         import numpy as np
         from safetensors.numpy import save
 
@@ -68,23 +78,38 @@ class Key:
             "facts": json.dumps(self.facts),
             "reproducible": json.dumps(self.reproducible),
         }
-        data = save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}, header)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
+        return save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}, header)
 
     @classmethod
     def load(cls, path: Path) -> Key:
-        """Read a key; raises StoreError where the file is not one."""
+        """Read a key, its header weighed before; raises StoreError where the file is not one."""
         from safetensors import SafetensorError, safe_open
 
+        from amb.runtime.plain_json import parse_json_object
+        from amb.runtime.safetensors_header import read_header
+
         try:
+            read_header(path)
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             reproducible = header.get("reproducible") != "false"  # keys of before it was written are of benchmarks
-            return cls(header["method"], header["owner"], tensors, json.loads(header["facts"]), reproducible)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            facts = parse_json_object(header["facts"].encode())
+            return cls(header["method"], header["owner"], tensors, facts, reproducible)
+        except (AmbError, OSError, SafetensorError, KeyError, ValueError) as error:
             raise StoreError(f"{path} is not a key file ({error}). Embed again to make a new one.") from None
+
+
+@dataclass(frozen=True)
+class KeyAudit:
+    """What of a key follows from its secret and the unmarked model, for whoever does not trust the claimant."""
+
+    recomputed: tuple[str, ...] = ()
+    """Parts that were made again and are the same."""
+    trusted: tuple[str, ...] = ()
+    """Parts that could not be made again here, each with what it would take."""
+    wrong: tuple[str, ...] = ()
+    """Parts that are not what they have to be; a key with one of these proves nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
 
 Access = Literal["labels", "logits", "features", "weights"]
@@ -24,6 +25,10 @@ Basis = Literal["exact", "calibrated"]
 Listing = Literal["methods", "attacks", "suites", "models"]
 """The kinds of components by the word that `amb list` takes."""
 LISTINGS: Final[tuple[Listing, ...]] = get_args(Listing)
+
+ClaimKind = Literal["marked release", "lineage"]
+"""What a claim says. `marked release`: the suspect descends from the marked model that was shipped; other models of the
+same origin are silent. `lineage`: it shares an origin with the protected model, so siblings fire, and rightly."""
 
 Protected = Literal["encoder", "classifier"]
 """What a method protects: the encoder as it is, or the encoder with a head for the suite's classes."""
@@ -63,6 +68,15 @@ class Fetch(NamedTuple):
     """Bytes, where that is known."""
     cached: bool
     """Whether it is here already."""
+
+
+class CheckpointFiles(NamedTuple):
+    """The files of a model as somebody else's library reads them."""
+
+    weights: tuple[Path, ...]
+    """One safetensors file, or the shards of one."""
+    beside: tuple[Path, ...] = ()
+    """What lies with them and stays as it is: configuration, processor, the index of shards."""
 
 
 @dataclass(frozen=True)

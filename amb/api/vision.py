@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,16 @@ class Backbone(nn.Module, ABC):
     def resize(self, image_size: int) -> None:
         """Take images of another size, position embeddings interpolated, in place."""
         raise NotImplementedError
+
+    library_prefixes: ClassVar[tuple[str, ...]] = ()
+    """What `load_library` itself takes off the start of names, such as `visual.`."""
+
+    def library_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes in the library's own file of this network, without prefixes; empty where that is not known.
+
+        By them `amb` finds the network's weights in a wrapper or beside a copy, before `load_library` gets them.
+        """
+        return {}
 
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Put weights that have the library's own names in place. Raises CheckpointError, which names the source.
@@ -300,7 +310,11 @@ class VisionModel(nn.Module):
         return {task: cast(Any, head).facts() for task, head in self.heads.items()}
 
     def digest(self) -> str:
-        """SHA-256 over the architecture and every weight: 32 hexadecimal digits."""
+        """SHA-256 over the architecture and every weight, cut to 32 hexadecimal digits: a name among one's own models."""
+        return self.full_digest()[:32]
+
+    def full_digest(self) -> str:
+        """All 64 digits of it: for claims, where somebody may look for two models with one digest."""
         return weights_digest(self.architecture, self.head_facts(), self.state_dict())
 
 
@@ -323,13 +337,13 @@ def _join_parts(parts: list[Tensor]) -> Tensor:
 
 
 def weights_digest(architecture: Mapping[str, Any], heads: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Digest of a model from its parts."""
+    """Digest of a model from its parts, 64 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([architecture, heads], sort_keys=True).encode())
     for name in sorted(state):
         array = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.numpy().tobytes())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 class SuspectView:

@@ -11,12 +11,18 @@ import click
 COMMANDS = {
     "run": "Embed, attack, extract and decide: the whole protocol for a method and its attacks.",
     "plan": "What a run would download, compute and take, measured on this device.",
+    "protect": "Write a marked copy of a model, the key to it, a commitment and a report.",
+    "verify": "Read a key on a suspect: is that model mine, and how sure may one be?",
+    "judge": "Replay somebody's evidence, step by step, and say what was verified.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
+    "identity": "Make or show the key that one signs findings with.",
+    "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
+    "track": "Tell MLflow what it has missed: `amb track sync`.",
     "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",
@@ -49,10 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"amb.cli.{cmd_name}_command").command
-        for option in command.params:
-            if isinstance(option, click.Option) and not option.envvar:  # --output-dir of run: AMB_RUN_OUTPUT_DIR
-                flag = next(name for name in option.opts if name.startswith("--"))
-                option.envvar = f"AMB_{cmd_name}{flag[1:]}".replace("-", "_").upper()
+        _name_variables(command, f"AMB_{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +72,17 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{hint} `amb --help` lists them.")
         return super().resolve_command(ctx, args)
+
+
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """A variable for every option: AMB_RUN_OUTPUT_DIR for --output-dir of run, AMB_COMMIT_STAMP_TSA of commit stamp."""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.envvar:
+            flag = next(name for name in option.opts if name.startswith("--"))
+            option.envvar = f"{prefix}{flag[1:]}".replace("-", "_").upper()
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            _name_variables(below, f"{prefix}_{name}")
 
 
 @click.group(

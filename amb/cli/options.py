@@ -77,10 +77,13 @@ def _set_offline(_: click.Context, __: click.Parameter, asked: bool) -> None:
         go_offline()
 
 
+offline = click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing.")
+
+
 def places(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where data and weights come from. The values travel as variables, see `amb.runtime.paths`."""
     for option in (
-        click.option("--offline", is_flag=True, expose_value=False, callback=_set_offline, help="Fetch nothing."),
+        offline,
         click.option(
             "--download",
             is_flag=True,
@@ -101,13 +104,19 @@ def places(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-format_ = click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    help=f"{', '.join(FORMATS)}, or one that a plugin brings.",
-)
+def format_(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to print, as one argument; `--wide` is short for `--format wide`."""
+    wide = click.option("--wide", "format_", flag_value="wide", help="Every column, however narrow the terminal.")
+    named = click.option(
+        "--format",
+        "format_",
+        default="table",
+        show_default=True,
+        help=f"{', '.join(FORMATS)}, or one that a plugin brings.",
+    )
+    return named(wide(command))
+
+
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 methods = click.option(
     "--method",
@@ -143,6 +152,14 @@ level = click.option(
     help="False positive rate of claims where the null is exact.",
 )
 tau = click.option("--tau", type=int, help="Most wrong symbols of a detected trial; by default the method's own.")
+
+
+passphrase_fd = click.option(
+    "--passphrase-fd",
+    type=click.IntRange(0, 1 << 20),
+    metavar="N",
+    help="Read the passphrase from this file descriptor instead of asking for it.",
+)
 
 
 def planned(negatives: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -47,8 +47,8 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
     Where MLFLOW_TRACKING_URI names a server, its addresses are printed and nothing is started.
     """
+    from amb.tracking.connection import is_remote, tracking_uri
     from amb.tracking.links import connect, links
-    from amb.tracking.observer import is_remote, tracking_uri
     from amb.tracking.server import pick_port, serving
 
     client, experiment = connect(output_dir)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from amb import __version__
+from amb.api.component import source_digest
 from amb.api.context import Context
 from amb.api.plan import Plan
 from amb.api.types import Role
@@ -45,6 +46,7 @@ class CachedSteps:
         self._store = store
         self._progress = progress
         plan.compute.apply()
+        source_digest.cache_clear()
         # What every step depends on beside its own inputs. The seed is an input of those that draw random numbers.
         self._base = {"amb": __version__, "suite": plan.suite.definition(), **plan.compute.definition()}
         self.models = ModelCache(

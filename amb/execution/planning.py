@@ -59,6 +59,12 @@ def make_plan(
     )
 
 
+def with_seed(plan: Plan, seed: int) -> Plan:
+    """The same plan at another seed; its components are shared. Raises BadParamsError."""
+    _check_seed(seed)
+    return replace(plan, seed=seed)
+
+
 def n_suspects(registry: Registry, suite: Suite, attacks: Sequence[str], negatives: int = 0) -> int:
     """How many suspects a plan has for each method, counted without making them."""
     distinct = list_distinct(registry, attacks)
@@ -195,11 +201,15 @@ def _drop_repeats(methods: list[Method]) -> list[Method]:
 def _check_numbers(seed: int, tau: int | None, alpha: float, level: float, negatives: int) -> None:
     if not 0 <= negatives <= MOST_NEGATIVES:
         raise BadParamsError(f"negatives must be 0 to {MOST_NEGATIVES:,} (got {negatives}).")
-    if seed < 0:
-        raise BadParamsError(f"seed must be 0 or more (got {seed}).")
+    _check_seed(seed)
     if tau is not None and tau < 0:
         raise BadParamsError(f"tau must be 0 or more (got {tau}): it counts wrong symbols.")
     if not 0 < level < 1:
         raise BadParamsError(f"level must lie between 0 and 1 (got {level}): it is a false positive rate.")
     if not 0 < alpha < 1:
         raise BadParamsError(f"alpha must lie between 0 and 1 (got {alpha}).")
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise BadParamsError(f"seed must be 0 or more (got {seed}).")

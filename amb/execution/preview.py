@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amb.api.plan import Plan
-from amb.execution.jobs import list_suspect_jobs
+from amb.execution.jobs import SuspectJob
 from amb.execution.steps import Steps
-from amb.execution.store import Lookup
+from amb.execution.store import Lookup, NotStored
 from amb.plugin.registry import Registry
 from amb.runtime.progress import Silent
 
@@ -24,10 +24,36 @@ class StoredShare(NamedTuple):
 
 def preview_plans(plans: Sequence[Plan], output: Path, registry: Registry) -> list[StoredShare]:
     """For each plan how much of it is in the store."""
-    return [_preview_plan(plan, output, registry) for plan in plans]
+    root = output / "store"
+    is_empty = not any(root.glob("*/*"))
+    return [
+        StoredShare(
+            plan, len(plan.methods) * len(plan.suspects), 0 if is_empty else _count_stored(plan, root, registry)
+        )
+        for plan in plans
+    ]
 
 
-def _preview_plan(plan: Plan, output: Path, registry: Registry) -> StoredShare:
-    steps = Steps(plan, Lookup(output / "store"), Silent(), registry)
-    jobs = list(list_suspect_jobs(plan))
-    return StoredShare(plan, len(jobs), sum(steps.do(job).status != "failed" for job in jobs))
+def _count_stored(plan: Plan, root: Path, registry: Registry) -> int:
+    steps = Steps(plan, Lookup(root), Silent(), registry)
+    embedded = [index for index in range(len(plan.methods)) if _is_embedded(steps, index)]
+    return sum(_is_stored(steps, SuspectJob(index, at)) for index in embedded for at in range(len(plan.suspects)))
+
+
+def _is_embedded(steps: Steps, method: int) -> bool:
+    """Whether a method's cells are worth a look: without its key none of them is there."""
+    try:
+        steps.owner.embed(steps.plan.methods[method])
+    except NotStored:
+        return False
+    except Exception:  # noqa: BLE001 (a skip, or a plugin's fault, is each cell's own)
+        return True
+    return True
+
+
+def _is_stored(steps: Steps, job: SuspectJob) -> bool:
+    """Whether a cell's outcome is there, a skip too; a failure is computed again."""
+    try:
+        return steps.do(job).status != "failed"
+    except NotStored:
+        return False

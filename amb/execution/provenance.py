@@ -29,7 +29,7 @@ def find_provenance(plugins: Sequence[Plugin]) -> dict[str, Any]:
     """Where and with what a run was made: versions, machine, git commit."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"amb": __version__, "python": platform.python_version(), **_find_versions()},
+        "versions": find_versions(),
         "plugins": {
             plugin.name: f"{plugin.distribution} {plugin.version}" for plugin in plugins if not plugin.disabled
         },
@@ -38,8 +38,9 @@ def find_provenance(plugins: Sequence[Plugin]) -> dict[str, Any]:
     }
 
 
-def _find_versions() -> dict[str, str]:
-    found = {}
+def find_versions() -> dict[str, str]:
+    """Versions of amb, Python and the packages on which figures rest."""
+    found = {"amb": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -11,7 +11,7 @@ from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.execution.jobs import EmbedJob, F, Job, Outcome, SuspectJob, describe_job
 from amb.execution.owner import OwnerSteps
 from amb.execution.reading import ReadingSteps
-from amb.execution.store import Store
+from amb.execution.store import NotStored, Store
 from amb.execution.suspects import SuspectSteps
 from amb.plugin.registry import Registry
 from amb.runtime.guard import guard_process
@@ -29,13 +29,16 @@ class Steps:
         self.suspects = SuspectSteps(steps, reading, self.owner)
 
     def do(self, job: Job[F]) -> Outcome[F]:
-        """Compute a job. A plugin that raises costs this job only; a store that cannot be written raises StoreError."""
+        """Compute a job. A plugin that raises costs this job only; a store that cannot be written raises StoreError.
+
+        One that only looks raises NotStored.
+        """
         try:
             with guard_process():
                 return Outcome("ok", cast(F, self._find_facts(job)))
         except StepSkipped as reason:
             return Outcome("skipped", reason=str(reason))
-        except StoreError:
+        except (StoreError, NotStored):
             raise
         except Exception as error:
             what = describe_job(self.plan, job)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from amb.api.component import digest_of, finite
 from amb.errors import BadParamsError, StoreError
 
 SCHEMA = 1
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes of reading a record that is none."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 Make = Callable[[Path], Mapping[str, Any]]
 """Writes an entry's files into the folder it is given and returns its facts, as JSON."""
@@ -97,15 +101,33 @@ class NotStored(Exception):  # noqa: N818 (an answer, not an error)
 
 
 class Lookup(Store):
-    """A store that only says what is there: nothing is computed, written or removed."""
+    """A store that only says what is there: nothing is computed, written or removed.
+
+    Nothing is checked either: damage is noticed, said and made good when an entry is used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._listed = cache(self._list_entries)
 
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`. Raises NotStored."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
-        folder = self.root / kind / digest
-        if not folder.exists() or _find_damage(folder):
+        if digest not in self._listed(kind):
             raise NotStored(kind)
-        return StoreEntry(digest, folder, json.loads((folder / "record.json").read_text())["facts"], cached=True)
+        try:
+            with open(f"{self.root}/{kind}/{digest}/record.json", "rb") as file:  # noqa: PTH123 (of ten thousands)
+                facts = json.loads(file.read())["facts"]
+        except _DAMAGE:
+            raise NotStored(kind) from None
+        return StoreEntry(digest, self.root / kind / digest, facts, cached=True)
+
+    def _list_entries(self, kind: str) -> frozenset[str]:
+        """What is there, in one look; most of what is asked of a new sweep is not."""
+        try:
+            return frozenset(entry.name for entry in os.scandir(self.root / kind))
+        except OSError:
+            return frozenset()
 
 
 def check_writable(folder: Path) -> None:
@@ -129,16 +151,20 @@ def check_writable(folder: Path) -> None:
 
 def _find_damage(folder: Path) -> str | None:
     try:
-        record = json.loads((folder / "record.json").read_text())
-        claimed = record.pop("digest")
-        if claimed != digest_of(record):
-            return "record.json was changed"
-        for name, digest in record["files"].items():
+        for name, digest in _read_record(folder)["files"].items():
             if _digest_file(folder / name) != digest:
                 return f"{name} was changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What is said of an entry. Raises one of `_DAMAGE`."""
+    record: dict[str, Any] = json.loads((folder / "record.json").read_text())
+    if record.pop("digest") != digest_of(record):
+        raise ValueError("record.json was changed")
+    return record
 
 
 def _digest_file(path: Path) -> str:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from amb.errors import CheckpointError, MissingError, shortened
-from amb.models.safetensors_header import read_header
+from amb.models.notes import say_once
+from amb.models.shards import read_headers
 from amb.runtime.regular_files import read_file
 
 if TYPE_CHECKING:
@@ -93,15 +94,20 @@ def read_card(stem: Path) -> Card:
         ) from None
 
 
-def load_checkpoint(stem: Path, ref: str, build: Build) -> VisionModel:
-    """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError."""
+def load_checkpoint(stem: Path, ref: str, build: Build, part: str = "") -> VisionModel:
+    """The model of both files, checked against the digest on its card. Raises MissingError or CheckpointError.
+
+    `part` names one of several sets of weights in the file, by what stands before their names.
+    """
     path = Path(f"{stem}.safetensors")
     card = read_card(stem)
     with limit_to_file(path):
         model = _assemble_model(card, build)
     state = read_weights(path)
     if card.weights == "library":
-        fill_by_library(model, state, str(path))
+        fill_by_library(model, state, str(path), part)
+    elif part:
+        raise CheckpointError(f"{path} is a model file of amb and holds one set of weights. Leave out weights={part}.")
     else:
         refuse_misfit(f"{path} does not fit its card", model, state)
         model.load_state_dict(state)
@@ -118,19 +124,30 @@ def limit_to_file(path: Path) -> Iterator[None]:
     """Inside, no network is made that is much larger than this file is for. Raises MissingError, CheckpointError."""
     from amb.models.size_limits import limit_size
 
-    header = read_header(path)
-    with limit_size(f"What belongs to {path}", header.n_weights, len(header.shapes)):
+    headers = read_headers(path).values()
+    n_weights, n_tensors = sum(each.n_weights for each in headers), sum(len(each.shapes) for each in headers)
+    with limit_size(f"What belongs to {path}", n_weights, n_tensors):
         yield
 
 
-def fill_by_library(model: VisionModel, state: dict[str, Tensor], source: str) -> None:
-    """Put weights that have the names of the model's own library in place. Raises CheckpointError."""
+def fill_by_library(model: VisionModel, state: dict[str, Tensor], source: str, part: str = "") -> None:
+    """Put weights that have the names of the model's own library in place. Raises CheckpointError.
+
+    They may lie in a wrapper, be pruned, or have older names: what is done about it is noted. Of several sets of weights
+    `part` names one.
+    """
+    from amb.models.weight_forms import describe_moves, make_plain
+
+    shapes = model.backbone.library_shapes()
+    plain, notes = make_plain(state, shapes, model.backbone.library_prefixes, part, source)
     try:
-        model.backbone.load_library(state, source)
+        model.backbone.load_library(dict(plain), source)
     except NotImplementedError:
         loader = model.architecture.get("loader")
         text = f"The loader '{loader}' does not read weight files of a library; {source} is one."
         raise CheckpointError(text) from None
+    for note in [*notes, *describe_moves(plain, shapes)]:
+        say_once(f"{source}: {note}")
 
 
 def refuse_unsound(model: VisionModel, source: str) -> None:
@@ -151,16 +168,18 @@ def refuse_unsound(model: VisionModel, source: str) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises MissingError, or CheckpointError for a pickle or a damaged file."""
+    """The tensors of a safetensors file, or of its shards. Raises MissingError, or CheckpointError for a pickle or damage."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    read_header(path)
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        text = f"{path} is not a safetensors file, or is cut short ({error}). Fetch it again."
-        raise CheckpointError(text) from None
+    state: dict[str, Tensor] = {}
+    for file in read_headers(path):
+        try:
+            state |= load_file(file)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            text = f"{file} is not a safetensors file, or is cut short ({error}). Fetch it again."
+            raise CheckpointError(text) from None
+    return state
 
 
 def refuse_misfit(complaint: str, network: Module, state: Mapping[str, Tensor]) -> None:

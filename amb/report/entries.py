@@ -54,10 +54,10 @@ def list_reasons(cells: Iterable[CellRecord]) -> list[str]:
     ]
 
 
-def list_some(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+def list_some(names: Sequence[str], most: int = _MOST_NAMED, between: str = "; ") -> str:
     """The first few of many."""
     more = len(names) - most
-    return "; ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _list_seeds(suspects: Mapping[str, set[int]]) -> str:

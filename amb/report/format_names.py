@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-FORMATS: Final = ("table", "json", "csv", "markdown", "latex", "html")
+FORMATS: Final = ("table", "wide", "json", "csv", "markdown", "latex", "html")
 """In the order in which help lists them; plugins may bring more."""

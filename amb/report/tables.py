@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import printable
 
@@ -24,6 +24,19 @@ class Column:
     digits: int = 3
     text: bool = False
     """Words, set to the left."""
+    seconds: bool = False
+    """A time in seconds, which people read as `0.02 s` or `3 min 20 s`; its name ends in ` s`, for who reads it raw."""
+    priority: int = 1
+    """What stays longest as a terminal gets narrower: 1, then 2, then 3."""
+
+    @property
+    def heading(self) -> str:
+        """What stands above it where people read it: the unit is in the entries."""
+        return self.name.removesuffix(" s") if self.seconds else self.name
+
+    def show(self, entry: TableEntry) -> str:
+        """An entry of it as people read it."""
+        return show_seconds(entry) if self.seconds else show(entry, self.digits)
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class Table:
     rows: Sequence[Sequence[TableEntry]]
     notes: Sequence[str] = ()
     """What the figures rest on, one line each."""
+    findings: Sequence[str] = ()
+    """What the table shows, in plain sentences: they stand above it."""
 
     def to_json(self) -> dict[str, Any]:
         """The table as documents carry it."""
@@ -43,17 +58,25 @@ class Table:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Table:
         """The table that a document carries."""
-        return cls(data["title"], [Column(**column) for column in data["columns"]], data["rows"], data["notes"])
+        columns = [Column(**column) for column in data["columns"]]
+        return cls(data["title"], columns, data["rows"], data["notes"], data.get("findings", ()))
 
     def headers(self) -> list[str]:
         """The names of the columns."""
         return [column.name for column in self.columns]
 
+    def headings(self) -> list[str]:
+        """What stands above the columns where people read them."""
+        return [column.heading for column in self.columns]
+
+    def choose(self, columns: Sequence[int], n_rows: int) -> Table:
+        """The first rows of some of the columns, by their places."""
+        rows = [[row[at] for at in columns] for row in self.rows[:n_rows]]
+        return replace(self, columns=[self.columns[at] for at in columns], rows=rows)
+
     def texts(self) -> list[list[str]]:
         """Every entry as people read it."""
-        return [
-            [show(entry, column.digits) for entry, column in zip(row, self.columns, strict=True)] for row in self.rows
-        ]
+        return [[column.show(entry) for entry, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
     def flat(self) -> tuple[list[str], list[list[Any]]]:
         """Headers and raw values, an estimate in three columns: `R`, `R low`, `R high`."""
@@ -88,6 +111,31 @@ def show(entry: TableEntry, digits: int = 3) -> str:
     if isinstance(entry, float):
         return f"{entry:.0e}" if 0 < abs(entry) < 0.5 * 10**-digits else f"{entry:.{digits}f}"
     return printable(str(entry))
+
+
+def show_seconds(entry: TableEntry) -> str:
+    """A time as people read it: `0.02 s`, `12 s (10 s–14 s)`, `3 min 20 s`; texts, and nothing, as they are."""
+    if isinstance(entry, Mapping):
+        low, high = entry.get("low"), entry.get("high")
+        ends = f" ({show_seconds(low)}–{show_seconds(high)})" if low is not None and high is not None else ""
+        return show_seconds(entry["value"]) + ends
+    if isinstance(entry, bool) or not isinstance(entry, int | float):
+        return show(entry)
+    if entry < 0:
+        return f"-{show_seconds(-entry)}"
+    if entry >= _LONG_TIME:
+        return _show_long_time(round(entry))
+    return "<0.001 s" if 0 < entry < 0.001 else f"{entry:.2g} s"
+
+
+_LONG_TIME: Final = 99.5
+"""Seconds that are told in minutes; below, two digits are enough."""
+
+
+def _show_long_time(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
 
 
 def estimate(figure: Estimate | None) -> TableEntry:

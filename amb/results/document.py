@@ -22,6 +22,7 @@ def document(run: Run) -> dict[str, Any]:
         "suite": plan.suite.canonical(),
         "owner": plan.owner,
         "methods": [method.canonical() for method in plan.methods],
+        "n_cells": len(plan.methods) * len(plan.suspects),
         "seed": plan.seed,
         "alpha": plan.alpha,
         "device": plan.compute.device,

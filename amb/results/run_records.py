@@ -52,6 +52,8 @@ class RunRecord:
     folder: str
     sweep: str | None
     methods: Sequence[str]
+    n_cells: int | None
+    """That the whole run has; older documents do not say it."""
     seed: int | None
     alpha: float | None
     started: str | None
@@ -82,6 +84,7 @@ def parse_run(data: Mapping[str, Any]) -> RunRecord:
         folder=data.get("folder") or "",
         sweep=data.get("sweep"),
         methods=data.get("methods") or (),
+        n_cells=data.get("n_cells"),
         seed=data.get("seed"),
         alpha=data.get("alpha"),
         started=data.get("started"),

@@ -23,6 +23,12 @@ def data_root() -> Path:
     return Path(home).expanduser() / "amb" / "data"
 
 
+def config_root() -> Path:
+    """The folder of what is the user's own, such as an identity: `amb` in the user's folder of settings (XDG)."""
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(home).expanduser() / "amb"
+
+
 def is_offline() -> bool:
     """Whether nothing may be fetched: `--offline`, or the hub's own HF_HUB_OFFLINE."""
     return any(_is_set(name) for name in OFFLINE)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def read_file(path: Path, most: int) -> bytes:
@@ -20,6 +29,11 @@ def read_start(path: Path, n: int) -> tuple[bytes, int]:
     """The first `n` bytes of a regular file, and its size. Raises OSError, whose `strerror` says what is wrong."""
     with os.fdopen(_open_regular(path), "rb") as file:
         return file.read(n), os.fstat(file.fileno()).st_size
+
+
+def open_file(path: Path) -> BufferedReader:
+    """A regular file, open for reading. Raises OSError, whose `strerror` says what is wrong."""
+    return os.fdopen(_open_regular(path), "rb")
 
 
 def _open_regular(path: Path) -> int:

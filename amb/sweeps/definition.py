@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from amb.api.plan import Plan
 from amb.errors import BadParamsError
-from amb.execution.planning import make_plan, n_suspects
+from amb.execution.planning import make_plan, n_suspects, with_seed
 from amb.plugin.registry import Registry
 
 T = TypeVar("T", str, int)
@@ -62,21 +62,20 @@ class Sweep:
 
     def plans(self, registry: Registry) -> list[Plan]:
         """One plan for each suite and seed."""
-        return [
+        made = [
             make_plan(
                 registry,
                 suite=suite,
                 methods=self.methods,
                 attacks=self.attacks,
                 model=self.model,
-                seed=seed,
                 tau=self.tau,
                 alpha=self.alpha,
                 negatives=self.negatives,
             )
             for suite in self.suites
-            for seed in self.seeds
         ]
+        return [with_seed(plan, seed) for plan in made for seed in self.seeds]
 
 
 def _parse_filters(filters: Iterable[str]) -> dict[str, list[str]]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from amb.errors import AmbError, BadParamsError, MissingError, near_names, printable
+from amb.errors import AmbError, BadParamsError, MissingError, near_names, shortened
 from amb.results.latest import keep_latest
+from amb.tracking.connection import (
+    find_database,
+    import_mlflow,
+    is_file,
+    mend_database,
+    print_notice,
+    show_uri,
+    tracking_uri,
+)
+from amb.tracking.database import EXPERIMENT
 from amb.tracking.metrics import key, text
-from amb.tracking.observer import EXPERIMENT, tracking_uri
-from amb.tracking.server import QUIET
 from amb.tracking.views import TAG, view
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 MOST_COMPARED: Final = 100
 """Runs on one comparison page: MLflow takes 4.6 s for 100, 8 s for 300, and draws no more than 500."""
 _MOST_READ: Final = 1000
+_LONGEST_REQUEST: Final = 30
+"""Seconds that a server may take for a thousand runs."""
 _MOST_LEFT_OUT: Final = 20
 """Runs that a filter leaves out by name; each costs the database a join."""
 _LEVELS: Final = ("summary", "cell")
@@ -29,22 +39,22 @@ _LEVELS: Final = ("summary", "cell")
 
 def connect(output: Path) -> tuple[MlflowClient, str]:
     """A client of the tracking data, and the id of amb's experiment. Raises MissingError where nothing is tracked."""
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ |= {name: os.environ.get(name, value) for name, value in QUIET.items()}
     uri = tracking_uri(output)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():
-        raise MissingError(f"There is no MLflow data at {database}. Run something first, or say where: --output-dir.")
+    if is_file(uri) and not find_database(uri).is_file():
+        how = "`amb track sync` fills it from the results" if (output / "runs").is_dir() else "Run something first"
+        raise MissingError(f"There is no MLflow data at {find_database(uri)}. {how}, or say where: --output-dir.")
+    import_mlflow(_LONGEST_REQUEST)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     try:
+        mend_database(output, uri, print_notice)
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(EXPERIMENT)
-    except MlflowException as error:
-        raise AmbError(f"MLflow's data at {uri} cannot be read: {printable(str(error))[:300]}") from None
+    except (MlflowException, OSError, DatabaseError) as error:
+        raise AmbError(f"MLflow's data at {show_uri(uri)} cannot be read: {shortened(error)}") from None
     if found is None:
-        raise MissingError(f"Nothing is tracked at {uri}. Run something first: amb run, amb sweep.")
+        raise MissingError(f"Nothing is tracked at {show_uri(uri)}. Run something first: amb run, amb sweep.")
     return client, str(found.experiment_id)
 
 

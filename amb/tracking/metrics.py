@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.component import digest_of, value_text
+from amb.api.component import digest_of
 from amb.errors import printable
 from amb.evaluation.primary_utility import primary_utility, utility_drop
 from amb.results.aggregate import (
@@ -27,10 +27,12 @@ from amb.results.aggregate import (
 )
 
 if TYPE_CHECKING:
-    from amb.api.interfaces import Method
     from amb.api.records import EmbeddingFacts, Verdict
-    from amb.api.run import Run
     from amb.results.records import CellRecord, JudgedRecord
+    from amb.results.run_records import EmbeddingRecord
+    from amb.tracking.tracked_run import MethodFacts, TrackedRun
+
+    Embedding = EmbeddingFacts | EmbeddingRecord
 
 Curves = Mapping[str, Sequence[float]]
 """Metrics stepped by tau: value number i belongs to tau = i."""
@@ -54,7 +56,7 @@ def text(value: object) -> str:
     return printable(str(value))[:_LONGEST_VALUE]
 
 
-def labels(methods: Sequence[Method]) -> dict[str, str]:
+def labels(methods: Sequence[MethodFacts]) -> dict[str, str]:
     """A short name for each canonical method: its name, and the parameters in which its namesakes differ.
 
     Names that MLflow's comparison would show as the same ten letters are numbered.
@@ -67,19 +69,19 @@ def labels(methods: Sequence[Method]) -> dict[str, str]:
     }
 
 
-def _name_methods(methods: Sequence[Method]) -> dict[str, str]:
+def _name_methods(methods: Sequence[MethodFacts]) -> dict[str, str]:
     found = {}
     for method in methods:
         namesakes = [each for each in methods if each.name == method.name]
-        own = ",".join(f"{name}={value_text(getattr(method, name))}" for name in varied(namesakes))
-        found[method.canonical()] = f"{method.name} {own}" if own else method.name
+        own = ",".join(f"{name}={method.spell(name)}" for name in varied(namesakes))
+        found[method.spec] = f"{method.name} {own}" if own else method.name
     return found
 
 
-def varied(methods: Sequence[Method]) -> list[str]:
+def varied(methods: Sequence[MethodFacts]) -> list[str]:
     """The parameters in which methods of one name differ."""
-    fields = type(methods[0]).model_fields
-    return [name for name in fields if len({value_text(getattr(each, name)) for each in methods}) > 1]
+    names = dict.fromkeys(name for method in methods for name in method.params)
+    return [name for name in names if len({method.spell(name) for method in methods}) > 1]
 
 
 # A cell
@@ -103,21 +105,20 @@ def cell_curves(cell: CellRecord) -> Curves:
     return {"detection_rate_at_tau": cell.verdict.curve} if cell.verdict else {}
 
 
-def cell_params(run: Run, cell: CellRecord) -> dict[str, Any]:
+def cell_params(run: TrackedRun, cell: CellRecord) -> dict[str, Any]:
     """The words of a cell, the specs behind them, and every parameter of the method under its own name."""
-    method = next(each for each in run.plan.methods if each.canonical() == cell.method)
     return {
         **_list_asked(run, cell.method),
         "attack": attack_of(cell),
         "attack_spec": cell.attack,
         "suspect": cell.suspect,
-        "device": run.plan.compute.device,
-        "precision": run.plan.compute.precision,
-        **{f"method.{name}": value for name, value in method.model_dump(mode="json").items()},
+        "device": run.facts.device,
+        "precision": run.precision,
+        **{f"method.{key(name)}": value for name, value in run.method(cell.method).params.items()},
     }
 
 
-def cell_tags(run: Run, cell: CellRecord) -> dict[str, str]:
+def cell_tags(run: TrackedRun, cell: CellRecord) -> dict[str, str]:
     """What a cell is filtered and grouped by."""
     tags = {
         **run_tags(run, "cell"),
@@ -127,7 +128,7 @@ def cell_tags(run: Run, cell: CellRecord) -> dict[str, str]:
         "destroyed": str(bool(cell.destroyed)).lower(),
         "suspect": cell.suspect,
         "status": cell.status,
-        **{f"digest.{name}": digest for name, digest in cell.digests.items()},
+        **{f"digest.{key(name)}": digest for name, digest in cell.digests.items()},
     }
     return tags | ({"reason": cell.reason} if cell.reason else {})
 
@@ -140,15 +141,14 @@ def attack_of(cell: CellRecord) -> str:
 # A method of a run: the summary above its cells
 
 
-def summary_params(run: Run, method: str) -> dict[str, Any]:
+def summary_params(run: TrackedRun, method: str) -> dict[str, Any]:
     """The words of a method's summary, and the parameters in which it differs from its namesakes."""
-    own = next(each for each in run.plan.methods if each.canonical() == method)
-    differs = varied([each for each in run.plan.methods if each.name == own.name])
-    values = own.model_dump(mode="json")
-    return {**_list_asked(run, method), **{f"method.{name}": values[name] for name in differs}}
+    own = run.method(method)
+    differs = varied([each for each in run.methods if each.name == own.name])
+    return {**_list_asked(run, method), **{f"method.{key(name)}": own.params.get(name) for name in differs}}
 
 
-def summary_metrics(cells: Sequence[CellRecord], embedding: EmbeddingFacts | None) -> dict[str, float]:
+def summary_metrics(cells: Sequence[CellRecord], embedding: Embedding | None) -> dict[str, float]:
     """What the cells of a method amount to; destroyed suspects count neither for nor against it."""
     known = judged(cells)
     marked, innocents = usable(positives(known)), negatives(known)
@@ -176,23 +176,23 @@ def summary_curves(cells: Sequence[CellRecord]) -> Curves:
     }
 
 
-def run_tags(run: Run, level: str) -> dict[str, str]:
+def run_tags(run: TrackedRun, level: str) -> dict[str, str]:
     """Where a run, a summary or a cell comes from: level, run, sweep, versions and commit."""
-    versions = {f"version.{name}": value for name, value in run.facts["versions"].items()}
-    commit = run.facts.get("git_commit")
+    versions = {f"version.{key(name)}": value for name, value in run.facts.versions.items()}
+    commit = run.facts.git_commit
     origin = versions | ({"git_commit": commit, "mlflow.source.git.commit": commit} if commit else {})
-    sweep = {"amb.sweep": run.sweep} if run.sweep else {}
-    return {"amb.level": level, "amb.run": run.id, **sweep, **origin}
+    sweep = {"amb.sweep": run.facts.sweep} if run.facts.sweep else {}
+    return {"amb.level": level, "amb.run": run.facts.id, **sweep, **origin}
 
 
-def _list_asked(run: Run, method: str) -> dict[str, Any]:
+def _list_asked(run: TrackedRun, method: str) -> dict[str, Any]:
     return {
-        "method": labels(run.plan.methods)[method],
+        "method": labels(run.methods)[method],
         "method_spec": method,
-        "suite": run.plan.suite.canonical(),
-        "owner": run.plan.owner,
-        "seed": run.plan.seed,
-        "alpha": run.plan.alpha,
+        "suite": run.facts.suite,
+        "owner": run.facts.owner,
+        "seed": run.facts.seed,
+        "alpha": run.facts.alpha,
     }
 
 
@@ -242,7 +242,7 @@ def _separate(marked: Sequence[JudgedRecord], innocents: Sequence[JudgedRecord])
     }
 
 
-def _summarise_embedding(embedding: EmbeddingFacts | None) -> dict[str, float | None]:
+def _summarise_embedding(embedding: Embedding | None) -> dict[str, float | None]:
     """What the embedded model is worth, and what share of that embedding cost."""
     if embedding is None:
         return {}
@@ -267,7 +267,7 @@ def _list_verdict(verdict: Verdict) -> dict[str, float | None]:
         "n_trials": verdict.n_trials,
         "n_negatives": verdict.n_negatives,
         "fpr_supported": verdict.fpr_supported,
-        **{f"p/{name}": value for name, value in verdict.p_values.items()},
+        **{f"p/{key(name)}": value for name, value in verdict.p_values.items()},
     }
 
 

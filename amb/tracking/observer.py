@@ -1,138 +1,137 @@
-"""MLflow tracking, as an observer of the lifecycle hooks: a run, in it a summary per method, in that its cells.
+"""MLflow tracking, as an observer of the lifecycle hooks: hands what happens to a thread that tells MLflow.
 
-The store is the truth; running the same command again replays everything from it into MLflow. Only the parent
-process writes, through MlflowClient. A key never gets here: only its digest. What is told is in `amb/tracking/metrics.py`.
+Results are the truth and never wait for MLflow: a run gives it a few seconds in all, and what it could not be told in
+them `amb track sync` tells later. Only the parent process writes.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
+from amb.errors import AmbError, printable, shortened
 from amb.plugin.specs import hookimpl
 from amb.results.records import record_of
-from amb.tracking.metrics import (
-    Curves,
-    cell_curves,
-    cell_metrics,
-    cell_params,
-    cell_tags,
-    labels,
-    run_tags,
-    summary_curves,
-    summary_metrics,
-    summary_params,
-    text,
-)
+from amb.runtime.wording import count
+from amb.tracking.background import Background
+from amb.tracking.connection import import_mlflow, is_remote, open_client, print_notice, show_uri, tracking_uri
+from amb.tracking.patience import Patience
+from amb.tracking.session import Files, Session, Summary
+from amb.tracking.tracked_run import describe_run
+from amb.tracking.turns import hold_run
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from filelock import BaseFileLock
 
     from amb.api.records import Cell, CellResult
     from amb.api.run import Run
 
-EXPERIMENT = "amb"
-_NOTE = "mlflow"
-_PROCESS = "amb.process"
-"""Tag: host and number of the process that writes the run."""
-
-
-_BATCH: Final = 1000
-"""Most metrics that MLflow takes in one call."""
+_NOTE: Final = "mlflow"
+_QUIET_AFTER_FAILURE: Final = 600.0
+"""Seconds in which a process does not try a place again that it has given up."""
+_given_up: dict[str, float] = {}
+"""When this process has given up a place, by address."""
 
 
 @dataclass(frozen=True)
-class _Session:
+class _Live:
     """What the hooks of one run share; kept in `run.notes`."""
 
-    client: MlflowClient
-    experiment: str
-    parent: str
-    summaries: dict[str, str] = field(default_factory=dict)
-    """MLflow's id of the summary of each method whose cells are coming in."""
+    lock: BaseFileLock
+    started: int
+    session: Session
+    background: Background
+    patience: Patience
+    summarised: set[str] = field(default_factory=set)
+    """Methods whose summary is told."""
 
 
 @hookimpl
 def amb_run_started(run: Run) -> None:
-    client, experiment = _connect_client(run)
-    _close_abandoned(client, experiment)
-    asked = {"suite": run.plan.suite.canonical(), "owner": run.plan.owner}
-    parent = _create_run(client, experiment, run.id, {**run_tags(run, "run"), **asked})
-    run.notes[_NOTE] = _Session(client, experiment, parent)
     run.links["mlflow"] = _describe_look(run)
-    methods = " ".join(method.canonical() for method in run.plan.methods)
-    _log_figures(client, parent, {}, {**asked, "methods": methods, "seed": run.plan.seed})
+    lock = hold_run(run.folder)
+    if time.monotonic() - _given_up.get(tracking_uri(run.output), -_QUIET_AFTER_FAILURE) < _QUIET_AFTER_FAILURE:
+        run.notes[_NOTE] = lock
+        return
+    import_mlflow()
+    session = Session(partial(open_client, run.output, print_notice), describe_run(run), is_new=True)
+    live = _Live(lock, _now(), session, Background(), Patience.of(tracking_uri(run.output)))
+    run.notes[_NOTE] = live
+    live.background.add(partial(session.begin, live.started))
+    live.background.add(session.close_abandoned)
+    live.patience.wait(live.background)
 
 
 @hookimpl
 def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
-    with _open_session(run) as session:
-        if session is None:
-            return
-        client, name = session.client, f"{cell.suspect} · {labels(run.plan.methods)[cell.method]}"
-        record = record_of(result, run)
-        above = _find_summary(session, run, cell.method)
-        child = _create_run(client, session.experiment, name, cell_tags(run, record), above)
-        _log_figures(client, child, cell_metrics(record), cell_params(run, record), cell_curves(record))
-        if result.verdict:
-            client.log_dict(child, result.to_json(), "verdict.json")
-        if result.evidence:
-            _log_evidence(client, child, result.evidence)
-        if run.profile_figure:
-            client.log_artifact(child, str(run.profile_figure))
-        client.set_terminated(child, "FAILED" if result.status == "failed" else "FINISHED")
-        _close_summaries(session, run, only_complete=True)
+    live = run.notes.get(_NOTE)
+    if not isinstance(live, _Live):
+        return
+    now, document = _now(), result.to_json() if result.verdict else None
+    files = Files(document, result.evidence, run.profile_figure)
+    live.background.add(partial(live.session.tell_cell, record_of(result, run), files, now, now))
+    finished = [each for each in run.results if each.cell.method == cell.method]
+    if len(finished) == len(run.plan.suspects):
+        _tell_summary(live, run, cell.method)
+    live.patience.wait(live.background)
 
 
 @hookimpl
 def amb_run_finished(run: Run) -> None:
+    live = run.notes.pop(_NOTE, None)
+    if live is None:
+        return
+    if not isinstance(live, _Live):
+        live.release()
+        return
+    try:
+        _finish(live, run)
+    finally:
+        live.lock.release()
+
+
+def _finish(live: _Live, run: Run) -> None:
+    """Tell the rest, and wait for it. Raises AmbError, for a warning, where MLflow does not get all of it in time."""
     from amb.results.document import document
 
-    with _open_session(run) as session:
-        if session is None:
-            return
-        client, parent = session.client, session.parent
-        _close_summaries(session, run)
-        client.log_dict(parent, document(run), "run.json")
-        if run.profile_figure:
-            client.log_artifact(parent, str(run.profile_figure))
-        complete = len(run.results) == len(run.plan.cells())
-        client.set_terminated(parent, "FAILED" if run.failed else "FINISHED" if complete else "KILLED")
+    for method in {result.cell.method: None for result in run.results}:
+        if method not in live.summarised:
+            _tell_summary(live, run, method)
+    complete = len(run.results) == len(run.plan.cells())
+    status = "FAILED" if run.failed else "FINISHED" if complete else "KILLED"
+    files = Files(document(run), figure=run.profile_figure)
+    live.background.add(partial(live.session.finish, files, status, live.started, _now()))
+    if not live.patience.finish(live.background):
+        _given_up[tracking_uri(run.output)] = time.monotonic()
+        raise AmbError(_describe_missing(live, run))
 
 
-def _find_summary(session: _Session, run: Run, method: str) -> str:
-    """The run above the cells of a method, made with the first of them; its figures come with the last."""
-    if method not in session.summaries:
-        name = f"{labels(run.plan.methods)[method]} · {run.plan.owner} · seed {run.plan.seed}"
-        made = _create_run(session.client, session.experiment, name, run_tags(run, "summary"), session.parent)
-        session.summaries[method] = made
-        _log_figures(session.client, made, {}, summary_params(run, method))
-    return session.summaries[method]
+def _tell_summary(live: _Live, run: Run, method: str) -> None:
+    """The figures of a method whose cells are all there, or of any at the end of the run."""
+    results = [result for result in run.results if result.cell.method == method]
+    embedding = next((each for each in run.embeddings if each.method == method), None)
+    complete = len(results) == len(run.plan.suspects)
+    failed = any(result.status == "failed" for result in results)
+    status = "FAILED" if failed else "FINISHED" if complete else "KILLED"
+    summary = Summary(method, [record_of(result, run) for result in results], embedding, status)
+    live.background.add(partial(live.session.close_summary, summary, live.started, _now()))
+    live.summarised.add(method)
 
 
-def _close_summaries(session: _Session, run: Run, *, only_complete: bool = False) -> None:
-    """Write the figures of methods whose cells are all there, or of all methods at the end of the run."""
-    for method, summary in list(session.summaries.items()):
-        results = [result for result in run.results if result.cell.method == method]
-        complete = len(results) == len(run.plan.suspects)
-        if complete or not only_complete:
-            cells = [record_of(result, run) for result in results]
-            embedding = next((each for each in run.embeddings if each.method == method), None)
-            _log_figures(session.client, summary, summary_metrics(cells, embedding), {}, summary_curves(cells))
-            failed = any(result.status == "failed" for result in results)
-            session.client.set_terminated(summary, "FAILED" if failed else "FINISHED" if complete else "KILLED")
-            del session.summaries[method]
-
-
-def tracking_uri(output: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or an SQLite file in the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
+def _describe_missing(live: _Live, run: Run) -> str:
+    error = live.background.error
+    why = shortened(printable(f"{type(error).__name__}: {error}")) if error else "no answer in time"
+    told, cells = live.session.n_cells, len(run.results)
+    if not told:
+        run.links.pop("mlflow", None)
+    return (
+        f"MLflow at {show_uri(tracking_uri(run.output))} knows {told} of {count(cells, 'cell')} of this run ({why}). "
+        f"The results are whole; `{shlex.join(['amb', 'track', 'sync', '--output-dir', str(run.output)])}` tells it the "
+        "rest, and what this process does in the next ten minutes"
+    )
 
 
 def _describe_look(run: Run) -> str:
@@ -144,125 +143,5 @@ def _describe_look(run: Run) -> str:
     return shlex.join(words)
 
 
-def is_remote(uri: str) -> bool:
-    """Whether tracking data lies behind a server that somebody runs already."""
-    return uri.startswith(("http://", "https://"))
-
-
-def _create_run(
-    client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str], above: str | None = None
-) -> str:
-    """A new MLflow run below another; its id."""
-    nested = {"mlflow.parentRunId": above} if above else {}
-    own = {"mlflow.runName": text(name)[:500], _PROCESS: _name_process(), **nested}
-    made = client.create_run(experiment, tags={**{name: text(value) for name, value in tags.items()}, **own})
-    return str(made.info.run_id)
-
-
-def _log_figures(
-    client: MlflowClient,
-    run_id: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    curves: Curves | None = None,
-) -> None:
-    """Metrics, parameters, and curves as metrics stepped by tau; one call where MLflow takes as much at once."""
-    from mlflow.entities import Metric, Param
-
-    now = int(time.time() * 1000)
-    points = [Metric(name, value, now, 0) for name, value in metrics.items()]
-    points += [
-        Metric(name, value, now, tau) for name, curve in (curves or {}).items() for tau, value in enumerate(curve)
-    ]
-    client.log_batch(
-        run_id, metrics=points[:_BATCH], params=[Param(name, text(value)) for name, value in params.items()]
-    )
-    for start in range(_BATCH, len(points), _BATCH):
-        client.log_batch(run_id, metrics=points[start : start + _BATCH])
-
-
-def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Which symbols were wrong, not what they were: the messages are part of the key and stay in the store."""
-    import tempfile
-
-    import numpy as np
-
-    from amb.api.records import Evidence
-
-    evidence = Evidence.load(path)
-    wrong = (evidence.expected != evidence.observed).astype(np.int64)
-    with tempfile.TemporaryDirectory() as folder:
-        public = Path(folder) / "evidence.npz"
-        Evidence(np.zeros_like(wrong), wrong, evidence.alphabet).save(public)
-        client.log_artifact(run_id, str(public))
-
-
-def _name_process() -> str:
-    import socket
-
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _close_abandoned(client: MlflowClient, experiment: str) -> None:
-    """A killed process leaves its runs RUNNING: close those of this machine whose process is gone."""
-    host = _name_process().partition(":")[0]
-    ours = f"attributes.status = 'RUNNING' and tags.`{_PROCESS}` LIKE '{host}:%'"
-    for run in client.search_runs([experiment], ours, max_results=1000):
-        if not _is_alive(int(run.data.tags[_PROCESS].rpartition(":")[2])):
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True
-
-
-@contextmanager
-def _open_session(run: Run) -> Iterator[_Session | None]:
-    """The run's session; None where MLflow failed before, so that one failure is said once and waits once."""
-    session = run.notes.get(_NOTE)
-    try:
-        yield session
-    except Exception:
-        run.notes.pop(_NOTE, None)
-        raise
-
-
-def _connect_client(run: Run) -> tuple[MlflowClient, str]:
-    """A client and the id of the experiment, created once under a lock."""
-    import logging
-
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a dead server must not hold a run up
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    from filelock import FileLock
-    from mlflow import MlflowClient
-
-    uri = tracking_uri(run.output)
-    run.output.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.output / ".mlflow.lock"):  # two processes that create one database break it
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment:
-            return client, str(experiment.experiment_id)
-        local = uri.startswith("sqlite:///")
-        artifacts = (run.output / "mlartifacts").resolve().as_uri() if local else None
-        created = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        if local:
-            _enable_write_ahead(Path(uri.removeprefix("sqlite:///")))
-    return client, str(created)
-
-
-def _enable_write_ahead(database: Path) -> None:
-    """Write-ahead logging: a third of the time per cell, and readers do not block the run."""
-    import sqlite3
-
-    with sqlite3.connect(database) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from amb.errors import AmbError, BadParamsError, printable
-from amb.tracking.observer import tracking_uri
+from amb.tracking.connection import tracking_uri
 
 _GRACE: Final = 10.0
 """Seconds that the server has to stop before it is killed."""

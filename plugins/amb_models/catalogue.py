@@ -67,6 +67,16 @@ def timm_weights(name: str) -> WeightsFile | None:
     return None
 
 
+def find_quick_name(name: str) -> str | None:
+    """The variant with QuickGELU of a CLIP of timm whose weights were trained with it; None for all others."""
+    architecture, _, tag = name.partition(".")
+    if "_clip_" not in architecture or _QUICK in architecture:
+        return None
+    quick = architecture.replace("_clip_", _QUICK)
+    is_quick = quick in timm_names() and _find_quick_weights(architecture, tag) is not None
+    return f"{quick}.{tag}" if is_quick and tag else None
+
+
 @cache
 def _find_timm_files() -> dict[str, list[Path]]:
     """The files whose tables may have an architecture."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, NamedTuple, cast
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Final, NamedTuple, cast
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 import amb
@@ -37,6 +39,10 @@ class _HfBackbone(Backbone):
 
     options: ClassVar[Mapping[str, Any]] = {}
     """What is set in the configuration besides what the card says."""
+    library_prefixes: ClassVar[tuple[str, ...]] = (
+        *("vit.", "deit.", "beit.", "dinov2.", "dinov2_with_registers.", "vision_model."),
+        *("swin.", "convnext.", "resnet."),
+    )
     may_pool: ClassVar[bool] = False
     """Whether the library makes such a network with a pooler or without one, as it is told."""
 
@@ -60,6 +66,13 @@ class _HfBackbone(Backbone):
             )
         self.settle()
         _refuse_misfit(said, source)
+        _refuse_left_over(said, self.net, state, source)
+        _refuse_initial(self.net, state, source)
+
+    def library_shapes(self) -> dict[str, tuple[int, ...]]:
+        """By the names of its files, which are older than those of its modules."""
+        written = revert_weight_conversion(self.net, self.net.state_dict())
+        return {name: tuple(each.shape) for name, each in written.items()}
 
     def settle(self) -> None:
         """Get a new `net` ready."""
@@ -314,6 +327,8 @@ class Family(NamedTuple):
     backbone: type[_HfBackbone]
 
 
+_NOT_MISSED: Final = ("mask_token", "position_ids", "relative_position_index", "num_batches_tracked")
+"""Nothing is masked, and what counts and what is made of sizes has no weights."""
 FAMILIES: Final[Mapping[str, Family]] = {
     "vit": Family("ViTConfig", "ViTModel", HfViT),
     "deit": Family("DeiTConfig", "DeiTModel", HfDeiT),
@@ -337,6 +352,8 @@ def build(architecture: Mapping[str, Any]) -> amb.VisionModel:
     try:
         settings = getattr(transformers, family.config)(**config, **family.backbone.options)
         net = getattr(transformers, family.network)(settings, **pooler)
+    except amb.AmbError:
+        raise
     except Exception as error:  # noqa: BLE001 (the library's checks of a configuration raise classes of their own)
         reason = " ".join(str(error).split())
         raise amb.CheckpointError(
@@ -353,7 +370,7 @@ def _name_mask(block: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any,
 
 def _refuse_misfit(said: Mapping[str, Any], source: str) -> None:
     """Raise CheckpointError where weights lack or differ; a mask token is not missed, for nothing is masked."""
-    missing = sorted(name for name in said["missing_keys"] if not name.endswith("mask_token"))
+    missing = sorted(name for name in said["missing_keys"] if not name.endswith(_NOT_MISSED))
     shapes = [
         f"{name}: file has {tuple(has)}, architecture has {tuple(wants)}"
         for name, has, wants in said["mismatched_keys"]
@@ -362,6 +379,52 @@ def _refuse_misfit(said: Mapping[str, Any], source: str) -> None:
     if wrong or said["error_msgs"]:
         first = "; ".join([*wrong, *said["error_msgs"]][:3])
         raise amb.CheckpointError(f"{source} does not fit its network in {len(wrong)} tensors. First: {first}.")
+
+
+def _refuse_left_over(said: Mapping[str, Any], net: Any, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError where the file has more of this network than the architecture: blocks, biases.
+
+    The library drops what it does not expect, also where features then differ. Text towers, decoders and classifiers
+    stand beside the network, not in it.
+    """
+    start, inside = f"{net.base_model_prefix}.", {name for name, _ in net.named_children()}
+    is_nested = any(name.startswith(start) for name in state)
+    left = [name for name in said["unexpected_keys"] if name.startswith(start) or not is_nested]
+    firsts = {name: {name.partition(".")[0], name.removeprefix(start).partition(".")[0]} for name in left}
+    if wrong := sorted(name for name in left if firsts[name] & inside and not name.endswith(_NOT_MISSED)):
+        raise amb.CheckpointError(
+            f"{source} has {len(wrong)} tensors more of its network than the architecture. First: {wrong[0]}. "
+            "Name the architecture that it was trained with."
+        )
+
+
+def _refuse_initial(net: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError where a tensor of the network is none of the file's: it kept the value it began with.
+
+    The library may not say so, for some it does not miss; so each tensor is looked for, bit by bit.
+    """
+    of_shape: defaultdict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+    for tensor in state.values():
+        of_shape[tuple(tensor.shape)].append(tensor)
+    for name, wanted in net.state_dict().items():
+        found = of_shape[tuple(wanted.shape)]
+        place = next((n for n, tensor in enumerate(found) if _is_same(wanted, tensor)), None)
+        if place is not None:
+            del found[place]
+        elif not name.endswith(_NOT_MISSED):
+            raise amb.CheckpointError(
+                f"{source} left {name} of its network at its initial value. Save it again with all its weights."
+            )
+
+
+def _is_same(wanted: Tensor, tensor: Tensor) -> bool:
+    """Whether two tensors are equal bit by bit, so that NaN is equal to itself; a few numbers are looked at before all."""
+    ours, theirs = wanted.flatten(), tensor.flatten()
+    return all(_bits(ours[:n]).equal(_bits(theirs[:n])) for n in (16, None))
+
+
+def _bits(numbers: Tensor) -> Tensor:
+    return numbers.float().view(torch.int32)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,8 @@ import amb
 
 LARGEST: Final = 65536
 """No size in a card is larger; a stranger's could ask for more memory than there is."""
+LARGEST_CONFIG: Final = 2**20
+"""Bytes of a config.json; with the names of 21,000 classes it has nine hundred thousand."""
 TIMM_WORDS: Final = frozenset(["token", "avg", "map", ""])
 OPEN_CLIP_WORDS: Final = frozenset(["tok", "avg", "none", "map", "token", "abs_attn", "rot_attn", "linear", "mlp", ""])
 HF_WORDS: Final = frozenset(
@@ -148,33 +149,63 @@ def hf_architecture(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 def architecture_of(ref: str, config: Path, processor: Path, weights: Path | None = None) -> dict[str, Any]:
     """The architecture that a repository's files describe. Raises CheckpointError for what amb has no loader for."""
-    settings, processed = _read_json(ref, config), _read_json(ref, processor)
-    model_type = settings.get("model_type")
+    settings = read_config(ref, config)
+    processed = read_config(ref, processor) if processor.exists() else {}
+    model_type = str(settings.get("model_type"))
     if model_type in _TOWERS:
         tower = settings.get("vision_config")
         settings = {**settings, **(tower if isinstance(tower, dict) else {})}
-        settings["projection_dim"] = _read_json(ref, config).get("projection_dim", 512)
+        settings["projection_dim"] = read_config(ref, config).get("projection_dim", 512)
         model_type = _TOWERS[model_type]
+    if model_type == "clip_vision_model":
+        _say_lost_activation(ref, settings)
     if model_type not in MODEL_TYPES:
         raise amb.CheckpointError(
-            f"{ref} is of type '{model_type}', which amb does not load. It loads {', '.join(sorted(MODEL_TYPES))}."
+            f"{ref} is of type '{model_type[:80]}', which amb does not load. It loads {', '.join(sorted(MODEL_TYPES))}."
         )
+    mean, std = HALVES if processor.exists() else _take_usual_colours(ref, model_type)
     found = {
+        "loader": "hf",
         "model_type": model_type,
-        "config": _keep_plain_settings(model_type, settings),
-        "mean": processed.get("image_mean") or HALVES[0],
-        "std": processed.get("image_std") or HALVES[1],
+        "config": _keep_plain_settings(ref, model_type, settings),
+        "mean": processed.get("image_mean") or mean,
+        "std": processed.get("image_std") or std,
     }
     if model_type in _ANY_SIZE and (size := _find_processed_size(processed)):
         found["image_size"] = size
     return {**found, **({"pooler": True} if weights and _has_pooler(weights) else {})}
 
 
-def _keep_plain_settings(model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in settings.items() if key in HF_OPTIONS and is_plain(value, HF_WORDS)}
+def _keep_plain_settings(ref: str, model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are sizes, switches and known words. Left out, one would be another network with the same weights."""
+    known = {key: value for key, value in settings.items() if key in HF_OPTIONS and value is not None}
     if model_type != "clip_vision_model":
-        plain.pop("projection_dim", None)
-    return plain
+        known.pop("projection_dim", None)
+    for key, value in known.items():
+        if not is_plain(value, HF_WORDS):
+            said = str(value)[:80]
+            raise amb.CheckpointError(f"config.json of {ref} sets {key} to {said}, which amb does not load.")
+    return known
+
+
+def _take_usual_colours(ref: str, model_type: str) -> Colours:
+    """Those that the library's own processor of the type begins with; a model that is saved alone has no processor."""
+    usual = {"clip_vision_model": OPENAI, **dict.fromkeys(("vit", "beit", "siglip_vision_model"), HALVES)}
+    mean, std = usual.get(model_type, IMAGENET)
+    amb.say_once(
+        f"{ref} has no preprocessor_config.json, so images are normalised as is usual for {model_type}: mean {mean}, std {std}."
+    )
+    return mean, std
+
+
+def _say_lost_activation(ref: str, settings: Mapping[str, Any]) -> None:
+    """CLIP's weights fit either activation by names and shapes, so only who trained them tells which one it is."""
+    activation = settings.get("hidden_act") or "quick_gelu"  # the library's own, where nothing is said
+    if "openai/clip" in f"{ref} {settings.get('_name_or_path')}" and activation != "quick_gelu":
+        amb.say_once(
+            f"{ref}: config.json says {str(activation)[:40]}, and OpenAI trained these weights with quick_gelu. They fit "
+            "both, and features differ: if the setting was lost on the way, put it back."
+        )
 
 
 def _find_processed_size(processed: Mapping[str, Any]) -> int | None:
@@ -189,23 +220,21 @@ def _find_processed_size(processed: Mapping[str, Any]) -> int | None:
 
 
 def _has_pooler(weights: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
+    """By the headers alone; what is wrong with them is said where the weights are read."""
     try:
-        with safe_open(weights, framework="numpy") as file:  # the header alone
-            return any(name.endswith(("pooler.dense.weight", "pooler.layernorm.weight")) for name in list(file.keys()))
-    except (SafetensorError, OSError):  # said where the weights are read
+        names = amb.read_shapes(weights)
+    except amb.AmbError:
         return False
+    return any(name.endswith(("pooler.dense.weight", "pooler.layernorm.weight")) for name in names)
 
 
-def _read_json(ref: str, path: Path) -> dict[str, Any]:
+def read_config(ref: str, path: Path) -> dict[str, Any]:
+    """A configuration, its size and depth weighed before it is parsed. Raises CheckpointError."""
     try:
-        read = json.loads(path.read_bytes())
+        return amb.read_json_object(path, LARGEST_CONFIG)
     except (OSError, ValueError) as error:
-        raise amb.CheckpointError(f"{path.name} of {ref} cannot be read ({error}). Fetch it again.") from None
-    if not isinstance(read, dict):
-        raise amb.CheckpointError(f"{path.name} of {ref} is no JSON object. Fetch it again.")
-    return read
+        reason = getattr(error, "strerror", None) or str(error)[:200]
+        raise amb.CheckpointError(f"{path.name} of {ref} cannot be read ({reason}). Fetch it again.") from None
 
 
 def _describe_known(model_type: str, normalised: Colours, side: int, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class _HubLoader(amb.ModelLoader):
             model = self.untrained(rest, paths)
         return fill(model, paths[-1], f"{self.name}/{rest}")
 
+    def files(self, rest: str) -> amb.CheckpointFiles:
+        """Those of the hub, in its cache or fetched; the weights are the last."""
+        *beside, weights = hub.fetch(self.hub_files(rest))
+        return amb.CheckpointFiles((weights,), tuple(beside))
+
     def skeleton(self, rest: str) -> amb.VisionModel:
         """The untrained network."""
         return self.untrained(rest, [])
@@ -114,21 +119,24 @@ class TimmLoader(_HubLoader):
     def untrained(self, rest: str, paths: Sequence[Path]) -> amb.VisionModel:
         from amb_models.timm_backbone import build
 
+        _say_other_activation(rest)
         return build(rest, {})
 
     def build(self, architecture: Mapping[str, Any]) -> amb.VisionModel:
-        """Build from `{"loader": "timm", "name": ..., "options": {...}, "image_size": ...}`."""
+        """Build from `{"loader": "timm", "name": ..., "options": {...}, "image_size": ..., "mean", "std"}`."""
         name, options, size = architecture.get("name"), architecture.get("options", {}), architecture.get("image_size")
-        extra = set(architecture) - {"loader", "name", "options", "image_size"}
+        extra = set(architecture) - {"loader", "name", "options", "image_size", "mean", "std"}
         if not isinstance(name, str) or not isinstance(options, Mapping) or not _is_size(size) or extra:
             raise amb.CheckpointError(
-                "A timm architecture has a name, options and perhaps an image_size, nothing else."
+                "A timm architecture has a name, options and perhaps image_size, mean and std, nothing else."
             )
         known.refuse(f"The card of {name}", options, PLAIN_OPTIONS, known.TIMM_WORDS)
         refuse_sizes(f"The card of {name}", options)
+        _say_other_activation(name)
         from amb_models.timm_backbone import build
 
-        return build(name, options, size)
+        given = {"mean", "std"} & set(architecture)
+        return build(name, options, size, known.colours(architecture, known.IMAGENET) if given else None)
 
 
 class OpenClipLoader(_HubLoader):
@@ -168,6 +176,11 @@ class OpenClipLoader(_HubLoader):
         plain = {key: value for key, value in vision.items() if key != "timm_model_name"}
         known.refuse("The card's open_clip tower", plain, TOWER, known.OPEN_CLIP_WORDS)
         refuse_sizes("The card's open_clip tower", plain)
+        if "quick_gelu" not in architecture and not isinstance(vision.get("layers"), Sequence) and name is None:
+            amb.say_once(
+                "A card of open_clip does not say quick_gelu, so it is false. Weights of OpenAI, DFN and MetaCLIP were "
+                "trained with it: they fit both by names and shapes, and features differ."
+            )
         from amb_models.open_clip_backbone import build
 
         mean, std = known.colours(architecture, known.OPENAI)
@@ -196,6 +209,14 @@ class HfLoader(_HubLoader):
         from amb_models.hf_backbone import build
 
         return build(plain)
+
+
+def _say_other_activation(name: str) -> None:
+    if quick := catalogue.find_quick_name(name):
+        amb.say_once(
+            f"timm/{name} has GELU, and its weights were trained with QuickGELU: they fit both, and features differ. "
+            f"timm/{quick} has what they were trained with."
+        )
 
 
 def _require_safetensors(ref: str, weights: catalogue.WeightsFile | None) -> hub.HubFiles:

@@ -24,7 +24,20 @@ _OPENAI: tuple[list[float], list[float]] = (
 )
 
 
-class OpenClipViT(Backbone):
+class _OpenClipBackbone(Backbone):
+    """open_clip's own networks: their weights lie in those of a whole model, under `visual.`."""
+
+    library_prefixes = ("visual.",)
+
+    def library_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(each.shape) for name, each in cast(nn.Module, self.net).state_dict().items()}
+
+    def load_library(self, state: dict[str, Tensor], source: str) -> None:
+        """Take the vision tower of a whole model, or its own weights."""
+        _load_state(cast(nn.Module, self.net), tower(state), source)
+
+
+class OpenClipViT(_OpenClipBackbone):
     """open_clip's own VisionTransformer; every step is the library's."""
 
     n_prefix = 1
@@ -102,12 +115,8 @@ class OpenClipViT(Backbone):
         pooled = (self.net._pool if self._normed_late else self.net._global_pool)(tokens)[0]
         return cast(Tensor, pooled @ self.net.proj)
 
-    def load_library(self, state: dict[str, Tensor], source: str) -> None:
-        """Take the vision tower of a whole model, or its own weights."""
-        _load_state(self.net, tower(state), source)
 
-
-class OpenClipResNet(Backbone):
+class OpenClipResNet(_OpenClipBackbone):
     """open_clip's ModifiedResNet: a map of places, pooled by attention."""
 
     n_prefix = 0
@@ -138,10 +147,6 @@ class OpenClipResNet(Backbone):
     def pool(self, tokens: Tensor) -> Tensor:
         side = self.image_size // 32
         return cast(Tensor, self.net.attnpool(torch.unflatten(tokens.transpose(1, 2), 2, (side, side))))
-
-    def load_library(self, state: dict[str, Tensor], source: str) -> None:
-        """Take the vision tower of a whole model, or its own weights."""
-        _load_state(self.net, tower(state), source)
 
 
 def build(

@@ -37,14 +37,21 @@ class _TimmBackbone(Backbone):
         pooled = cast(Tensor, self.net.forward_head(places, pre_logits=self.head is None))
         return pooled if self.head is None else cast(Tensor, self.head(pooled))
 
+    library_prefixes = ("visual.trunk.", "visual.")
+
+    def library_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(each.shape) for name, each in self._find_whole().state_dict().items()}
+
     def load_library(self, state: dict[str, Tensor], source: str) -> None:
         """Take weights by timm's names, or those that its filters know; where open_clip has put a head, by its names."""
-        if self.head is None:
-            state, whole = _filter_state(self.net, state, source), self.net
-        else:
-            state, whole = tower(state), nn.ModuleDict({"trunk": self.net, "head": self.head})
+        whole = self._find_whole()
+        state = _filter_state(self.net, state, source) if self.head is None else tower(state)
         refuse_misfit(f"{source} does not fit its network", whole, state)
         whole.load_state_dict(state)
+
+    def _find_whole(self) -> nn.Module:
+        """What a file holds: timm's network, or open_clip's tower with its head."""
+        return self.net if self.head is None else nn.ModuleDict({"trunk": self.net, "head": self.head})
 
 
 class TimmViT(_TimmBackbone):
@@ -224,8 +231,13 @@ class TimmMap(_TimmBackbone):
         return self.pooled(places if self.channels_last else places.permute(0, 3, 1, 2))
 
 
-def build(name: str, options: Mapping[str, Any], image_size: int | None = None) -> amb.VisionModel:
-    """An untrained network; only names from timm's own list are taken.
+def build(
+    name: str,
+    options: Mapping[str, Any],
+    image_size: int | None = None,
+    colours: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> amb.VisionModel:
+    """An untrained network; only names from timm's own list are taken. Mean and std are the library's where none are given.
 
     `image_size` is for networks that take any size; a transformer's is its option `img_size`.
     """
@@ -239,7 +251,11 @@ def build(name: str, options: Mapping[str, Any], image_size: int | None = None) 
     architecture: dict[str, Any] = {"loader": "timm", "name": name, "options": dict(options)}
     if image_size:
         architecture["image_size"] = image_size
-    return amb.VisionModel(f"timm/{name}", architecture, wrap(net, image_size=image_size))
+    backbone = wrap(net, image_size=image_size)
+    if colours:
+        backbone.mean, backbone.std = (tuple(each) for each in colours)
+        architecture |= {"mean": list(backbone.mean), "std": list(backbone.std)}
+    return amb.VisionModel(f"timm/{name}", architecture, backbone)
 
 
 def hub_id(name: str) -> tuple[str, str] | None:
@@ -292,11 +308,29 @@ def _filter_state(net: nn.Module, state: dict[str, Tensor], source: str) -> dict
     classifiers = settings.get("classifier") or ()
     names = [classifiers] if isinstance(classifiers, str) else classifiers
     known, classifier = net.state_dict(), {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    _refuse_other_places(net, state, source)
     try:
         state = _find_filter(net)(state, net)
     except Exception as error:  # noqa: BLE001 (a filter meets names and shapes that it was not written for)
         raise amb.CheckpointError(f"{source} does not hold weights of timm's {type(net).__name__} ({error}).") from None
     return {name: weight for name, weight in state.items() if name in known or name not in classifier}
+
+
+def _refuse_other_places(net: Any, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError where the file's position embedding is of other tokens than the network's; a grid may differ."""
+    has = state.get("pos_embed")
+    if getattr(net, "pos_embed", None) is None or has is None or has.ndim != 3 or "mask_token" in state:
+        return
+    without_class = getattr(net, "no_embed_class", False)
+    n_ahead = 0 if without_class else getattr(net, "num_prefix_tokens", 0)
+    n_patches = has.shape[1] - n_ahead
+    if n_patches < 1 or math.isqrt(n_patches) ** 2 != n_patches:
+        tokens = "a cls_token" if "cls_token" in state else "no cls_token"
+        raise amb.CheckpointError(
+            f"{source} has positions for {has.shape[1]} tokens and {tokens}; the architecture has {n_ahead} ahead of a square "
+            'of patches. Set "class_token", "reg_tokens" and "no_embed_class" in its options as it was trained; without a '
+            'cls_token that is "class_token": false, "global_pool": "avg".'
+        )
 
 
 def _find_filter(net: nn.Module) -> Any:

@@ -36,6 +36,7 @@ class SpreadFeatures(amb.Method):
     )
     access: ClassVar[amb.Access] = "features"
     null: ClassVar[amb.Null] = "exact"
+    claims: ClassVar[amb.ClaimKind] = "marked release"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "spread-features128": {"n_messages": 4, "strength": 0.2},
     }
@@ -88,6 +89,11 @@ class SpreadFeatures(amb.Method):
         from amb_spread.secret import draw_secret
 
         return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+
+    def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
+        from amb_spread.features_torch import audit_key
+
+        return audit_key(self, key, unmarked)
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it and from what "

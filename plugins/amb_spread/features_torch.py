@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import amb
 from amb_spread.forging import grind, require_key
-from amb_spread.secret import Streams, draw_secret
+from amb_spread.secret import Streams, open_secret
 from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _BOUND: Final = ("triggers", "content", "unmarked")
 """Parts of a key beside its secret, on whose digests the carriers hang."""
 _ALIGNED_BELOW: Final = 0.5
 """Mean cosine with the unmarked embeddings below which a suspect's are turned onto them first."""
+
+_REMADE_WITHIN: Final = 0.02
+"""Largest difference, in standard deviations, of what another machine makes of the same images and model."""
 
 
 class Carriers(NamedTuple):
@@ -45,16 +48,21 @@ class Content(NamedTuple):
 
     def read(self, tokens: Tensor, n_prefix: int) -> Tensor:
         """Z of tokens (n, tokens, dim), (n, components)."""
-        return (tokens[:, n_prefix:].mean(dim=1) - self.mean) @ self.components
+        return self.read_means(tokens[:, n_prefix:].mean(dim=1))
+
+    def read_means(self, means: Tensor) -> Tensor:
+        """Z of mean patch tokens (n, dim), (n, components)."""
+        return (means - self.mean) @ self.components
 
 
 def embed(params: SpreadFeatures, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret, the triggers, and what the unmarked model makes of them."""
     block = choose_block(params, owner.n_blocks)
-    prefix, indices = owner.backbone.n_prefix, range(min(params.n_images, len(ctx.split("owner"))))
-    tokens = _read_tokens(owner, ctx.split("owner"), indices, block)
-    content = _fit_content(tokens[:, prefix:].mean(dim=1), params.n_components)
-    key = _make_key(params, owner, content, block, ctx)
+    split = ctx.split("trigger")
+    triggers = split.batch(range(min(params.n_triggers, len(split)))).images.mul(255).round().to(torch.uint8)
+    known = read_unmarked(params, owner, triggers)
+    content, key = known.content, _make_key(params, owner, triggers, known, ctx)
+    tokens = _read_tokens(owner, ctx.split("owner"), range(min(params.n_images, len(ctx.split("owner")))), block)
     carriers = open_carriers(params, key)
     marked = owner.copy(f"{owner.ref}+{params.name}")
     loss = _train(params, owner, marked, tokens, content, carriers, block, ctx)
@@ -71,10 +79,30 @@ def _read_tokens(owner: amb.VisionModel, split: amb.Split, indices: range, block
     return torch.cat(parts)
 
 
+class Unmarked(NamedTuple):
+    """What the unmarked model makes of the triggers: all of a key but its secret and images follows from it."""
+
+    content: Content
+    z: Tensor  # (n, components)
+    answers: Tensor  # (n, features)
+
+
+def read_unmarked(params: SpreadFeatures, owner: amb.VisionModel, triggers: Tensor) -> Unmarked:
+    """Read the unmarked model on triggers, (n, 3, height, width) uint8."""
+    block, prefix = choose_block(params, owner.n_blocks), owner.backbone.n_prefix
+    parts = _cut_batches(triggers.float() / 255)
+    with torch.no_grad():
+        means = torch.cat([owner.prefix(part, block)[:, prefix:].mean(dim=1).cpu() for part in parts])
+        answers = torch.cat([owner.features(part).cpu() for part in parts])
+    content = _fit_content(means, params.n_components)
+    return Unmarked(content, content.read_means(means), answers)
+
+
 def _fit_content(means: Tensor, n_components: int) -> Content:
     """Whitened principal components of mean patch tokens, (n, dim)."""
     centre = means.mean(dim=0)
     _, sizes, axes = torch.linalg.svd((means - centre).double(), full_matrices=False)
+    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()  # which way they point is a convention
     deviations = sizes[:n_components] / (len(means) - 1) ** 0.5
     return Content(centre, (axes[:n_components] / deviations[:, None]).T.float())
 
@@ -147,21 +175,40 @@ def _choose_trained(marked: amb.VisionModel, block: int) -> list[torch.nn.Parame
 
 
 def _make_key(
-    params: SpreadFeatures, owner: amb.VisionModel, content: Content, block: int, ctx: amb.Context
+    params: SpreadFeatures, owner: amb.VisionModel, triggers: Tensor, known: Unmarked, ctx: amb.Context
 ) -> amb.Key:
-    split = ctx.split("trigger")
-    triggers = split.batch(range(min(params.n_triggers, len(split)))).images.mul(255).round().to(torch.uint8)
-    images = triggers.float() / 255
-    with torch.no_grad():
-        tokens = torch.cat([owner.prefix(part, block).cpu() for part in _cut_batches(images)])
-        answers = torch.cat([owner.features(part).cpu() for part in _cut_batches(images)])
     tensors = {
-        "secret": draw_secret(ctx.generator("secret")),
+        "secret": open_secret(ctx),
         "triggers": triggers.numpy(),
-        "content": content.read(tokens, owner.backbone.n_prefix).numpy(),
-        "unmarked": answers.numpy(),
+        "content": known.z.numpy(),
+        "unmarked": known.answers.numpy(),
     }
-    return amb.Key(params.canonical(), owner.digest(), tensors, {name: digest(tensors[name]) for name in _BOUND})
+    facts = {"model": owner.full_digest(), **{name: digest(tensors[name]) for name in _BOUND}}
+    return amb.Key(params.canonical(), owner.digest(), tensors, facts)
+
+
+def audit_key(params: SpreadFeatures, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
+    """Make the key's parts again: from its secret, and from the unmarked model where that is given."""
+    try:
+        _require_own(params, key)
+    except amb.UsageError as error:
+        return amb.KeyAudit(wrong=(str(error),))
+    recomputed = ("carriers and messages, from the secret", "the digests of its images, embeddings and content")
+    if unmarked is None:
+        return amb.KeyAudit(recomputed, ("embeddings and content of the images: that takes the unmarked model",))
+    wrong = list(_find_foreign(params, key, unmarked))
+    return amb.KeyAudit((*recomputed, "embeddings and content of the images, by the unmarked model"), (), tuple(wrong))
+
+
+def _find_foreign(params: SpreadFeatures, key: amb.Key, unmarked: amb.VisionModel) -> Iterator[str]:
+    """What of a key is not what the unmarked model gives."""
+    if key.facts["model"] != unmarked.full_digest():
+        yield "the unmarked model is not the one to which its carriers are bound"
+    known = read_unmarked(params, unmarked, torch.from_numpy(key.tensors["triggers"]))
+    for what, made, kept in (("embeddings", known.answers, "unmarked"), ("content", known.z, "content")):
+        found = torch.from_numpy(key.tensors[kept])
+        if made.shape != found.shape or (made - found).abs().max() > _REMADE_WITHIN * made.std():
+            yield f"the {what} of its images are not what the unmarked model gives"
 
 
 def digest(array: NDArray[Any]) -> str:
@@ -173,7 +220,9 @@ def digest(array: NDArray[Any]) -> str:
 
 def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
     """The carriers of a key."""
-    streams = Streams(key.tensors["secret"].tobytes(), (key.method, key.owner, *(key.facts[name] for name in _BOUND)))
+    streams = Streams(
+        key.tensors["secret"].tobytes(), (key.method, key.facts["model"], *(key.facts[name] for name in _BOUND))
+    )
     n = params.n_messages * params.n_bits
     return Carriers(
         torch.from_numpy(streams.draw_directions("content", n, key.tensors["content"].shape[1])),
@@ -184,10 +233,15 @@ def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
 
 def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
     """The sign of each bit's correlation; a bit without one counts as wrong. Raises UsageError for a key that was tampered with."""
+    _require_own(params, key)
+    return read_answers(params, _ask(suspect, key), key)
+
+
+def _require_own(params: SpreadFeatures, key: amb.Key) -> None:
+    """Raise UsageError where a part of the key was chosen after its carriers."""
     require_sound(params, key, frozenset(_BOUND))
     for name in _BOUND:
         require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
-    return read_answers(params, _ask(suspect, key), key)
 
 
 def _ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:

@@ -17,14 +17,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    import amb
+
 DOMAIN: Final = "amb-spread/1"
 SECRET_BYTES: Final = 32
 
 Floats = NDArray[np.float32]
 
 
+def open_secret(ctx: amb.Context) -> NDArray[np.uint8]:
+    """256 bits, (32,) bytes, as hard to guess as the context's axes: an owner's are random, a benchmark's are public."""
+    return np.frombuffer(ctx.draw_bytes("secret", SECRET_BYTES), dtype=np.uint8)
+
+
 def draw_secret(generator: torch.Generator) -> NDArray[np.uint8]:
-    """256 bits, (32,) bytes; as good as their generator: that of a benchmark's context can be made again."""
+    """Another secret, for tests of the null; as good as its generator."""
     import torch
 
     drawn: NDArray[np.uint8] = torch.randint(256, (SECRET_BYTES,), generator=generator, dtype=torch.uint8).numpy()

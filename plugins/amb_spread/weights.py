@@ -39,6 +39,7 @@ class SpreadWeights(amb.Method):
     )
     access: ClassVar[amb.Access] = "weights"
     null: ClassVar[amb.Null] = "exact"
+    claims: ClassVar[amb.ClaimKind] = "marked release"
 
     n_messages: int = Field(128, ge=1)
     """Messages; each is a trial."""
@@ -76,6 +77,11 @@ class SpreadWeights(amb.Method):
 
         amb.require_forgery(self, what)
         return forge(self, model, budget, ctx)
+
+    def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
+        from amb_spread.weights_torch import audit_key
+
+        return audit_key(self, key, unmarked)
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.weights_torch import embed

@@ -11,7 +11,7 @@ import torch
 import amb
 from amb_spread.alignment import align
 from amb_spread.forging import grind, require_key
-from amb_spread.secret import Streams, draw_secret
+from amb_spread.secret import Streams, open_secret
 from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    key = make_key(params, owner, draw_secret(ctx.generator("secret")))
+    key = make_key(params, owner, open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
     for matrix, carrier, bits in _walk_carriers(params, marked, key):
@@ -35,7 +35,7 @@ def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> am
 
 def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.uint8]) -> amb.Key:
     """The key of a secret for a model."""
-    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim}
+    facts = {"n_blocks": owner.n_blocks, "dim": owner.backbone.dim, "model": owner.full_digest()}
     return amb.Key(params.canonical(), owner.digest(), {"secret": secret}, facts)
 
 
@@ -65,7 +65,7 @@ def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.V
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
     base = ctx.base()
-    require_same(key, "unmarked weights", key.owner, base.digest())
+    require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
     return base
 
 
@@ -100,6 +100,20 @@ def read_differences(
     return amb.Evidence((signs > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=said)
 
 
+def audit_key(params: SpreadWeights, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
+    """Carriers and messages follow from the secret; whether for this unmarked model, its digest says."""
+    try:
+        require_sound(params, key)
+    except amb.UsageError as error:
+        return amb.KeyAudit(wrong=(str(error),))
+    recomputed = ("carriers and messages, from the secret",)
+    if unmarked is None:
+        return amb.KeyAudit(recomputed, ("the unmarked model to which the carriers are bound",))
+    if key.facts.get("model") != unmarked.full_digest():
+        return amb.KeyAudit(recomputed, (), ("the unmarked model is not the one to which its carriers are bound",))
+    return amb.KeyAudit((*recomputed, "the unmarked model, by its digest"))
+
+
 def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
     """The messages as signs, (messages, bits)."""
     return _open_streams(key).draw_signs("messages", params.n_messages, params.n_bits)
@@ -128,7 +142,7 @@ def _walk_carriers(
 
 
 def _open_streams(key: amb.Key) -> Streams:
-    return Streams(key.tensors["secret"].tobytes(), (key.method, key.owner))
+    return Streams(key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
 
 
 def _count_weights(model: amb.VisionModel) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.segmentation import mean_iou
 
 import amb
 from amb import ClassificationHead, SegmentationHead
@@ -112,6 +111,8 @@ def _measure_imitation(teacher: amb.VisionModel, batch: amb.Batch, tokens: Tenso
 @torch.no_grad()
 def figures_on_test(model: amb.VisionModel, n: int = 2048) -> dict[str, float]:
     """Accuracy and mean IoU of the mask on `n` compositions of scans that no model has seen."""
+    from torchmetrics.functional.segmentation import mean_iou  # slow to import, and the untrained model needs none
+
     batch = compose("test", range(n))
     assert batch.masks is not None
     labels = model.logits(batch.images).argmax(dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
-from amb.api.component import Component, digest_of, parameter_rows
+from amb.api.component import Component, digest_of, parameter_rows, source_digest
 from amb.errors import BadParamsError
 
 
@@ -113,3 +114,16 @@ def test_a_class_of_a_script_is_known_by_the_script(tmp_path: Path) -> None:
         script.write_text(f"{text}\nprint(define(1)().definition()['source'])\n")
         said.append(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
     assert said[0] == said[1] != said[2]
+
+
+def test_sources_are_read_once_in_a_run_and_again_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run finds belongs to the code that it began with, and hashing files for each of 10,000 cells took seconds."""
+    path = tmp_path / "editable.py"
+    path.write_text("class Edited: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cls = importlib.import_module("editable").Edited
+    first = source_digest(cls)
+    path.write_text("class Edited: 'more'\n")
+    assert source_digest(cls) == first
+    source_digest.cache_clear()
+    assert source_digest(cls) != first

@@ -73,6 +73,30 @@ def test_what_is_public_of_a_run_makes_its_key_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.tensors[name], two.tensors[name], err_msg="another model, the same secret")
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ((2**40).to_bytes(8, "little"), "header does not end inside it"),
+        ((2**23).to_bytes(8, "little") + b" " * 2**23, "its header has 8,388,608 bytes"),
+        ((10**5).to_bytes(8, "little") + b'{"a":' * 20_000, "nested more than 64 deep"),
+    ],
+    ids=["no end", "large", "deep"],
+)
+def test_the_header_of_a_key_is_weighed_before_it_is_read(data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(data)
+    with pytest.raises(StoreError, match=reason):
+        Key.load(tmp_path / "key")
+
+
+def test_facts_of_a_key_that_are_nested_deep_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    header = {"method": "m", "owner": "o", "facts": "[" * 10**5}
+    save_file({"a": np.zeros(1)}, tmp_path / "key", header)
+    with pytest.raises(StoreError, match="nested more than 64 deep"):
+        Key.load(tmp_path / "key")
+
+
 def test_a_pickle_is_no_key(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
     path.write_bytes(pickle.dumps({"evil": print}))

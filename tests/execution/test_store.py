@@ -36,10 +36,10 @@ def test_a_lookup_finds_what_is_there_and_touches_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "nowhere").exists()
     made = get(Store(tmp_path))
     assert get(Lookup(tmp_path)).facts == {"number": 7}
-    (made.folder / "number.txt").write_text("8")
+    (made.folder / "record.json").write_text("{}")
     with pytest.raises(NotStored):
         get(Lookup(tmp_path))
-    assert (made.folder / "number.txt").read_text() == "8", "a damaged entry is left for the store to deal with"
+    assert (made.folder / "record.json").read_text() == "{}", "a damaged entry is left for the store to deal with"
 
 
 def test_other_inputs_are_another_entry(tmp_path: Path) -> None:

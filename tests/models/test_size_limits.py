@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 import amb
 from amb.errors import CheckpointError
-from amb.models.safetensors_header import read_header
 from amb.models.size_limits import limit_size, refuse_large_maps
+from amb.runtime.safetensors_header import read_header
 
 
 def test_a_header_says_names_and_shapes(tmp_path: Path) -> None:

@@ -90,13 +90,15 @@ def test_too_little_evidence_is_shown_and_not_ranked() -> None:
     ]
     table = board([*enough, *few, *alike])["Removal"]
     assert set(column(table, "rank").values()) == {None}
-    assert "No method is ranked: fewer than two have evidence enough." in table.notes
+    (said,) = table.findings
+    assert said.startswith("No method is ranked: fewer than two have evidence enough. ")
+    assert "few needs 1 more usable suspect" in said
+    assert "alike needs 2 more sources" in said
     table = board([*enough, *few, *alike, *cells_of("more", [1.0] * 6, [0.0] * 6)])["Removal"]
     assert column(table, "rank") == {"enough": 1, "more": 1, "few": None, "alike": None}
-    assert any(
-        "Not ranked for want of evidence: " in note and "few" in note and "alike" in note for note in table.notes
-    )
-    assert "All ranked methods share one rank: their intervals overlap." in table.notes
+    wanting, shared = table.findings
+    assert wanting == "Not ranked for want of evidence: few needs 1 more usable suspect; alike needs 2 more sources."
+    assert shared == "All ranked methods share one rank: their intervals overlap."
 
 
 def test_figures_are_those_of_the_suspects() -> None:
@@ -191,7 +193,7 @@ def hostile() -> dict[str, Any]:
 @pytest.mark.parametrize("format_", sorted(REGISTRY.reporters))
 def test_it_renders_in_every_format(format_: str) -> None:
     text = reporter_of(format_, REGISTRY).render(hostile())
-    assert "<script>alert" not in text or format_ in ("json", "csv", "table")
+    assert "<script>alert" not in text or format_ in ("json", "csv", "table", "wide")
     if format_ == "json":
         assert json.loads(text)["tables"]
 

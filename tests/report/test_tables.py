@@ -167,7 +167,8 @@ def test_suspects_count_once_whatever_the_number_of_seeds() -> None:
     assert column(made, "n neg.") == [1, 2]
     assert column(made, "AUC")[0]["value"] == 1.0
     assert "TPR at FPR 0.05" not in made.headers()
-    assert "19 for 0.05" in made.notes[-1]
+    assert any("19 for 0.05" in note for note in made.notes)
+    assert any("they come from 2 sources," in note for note in made.notes)
     assert column(made, "lowest FPR") == [1 / 2, 1 / 3]
     assert column(made, "TPR there")[1]["value"] == 1.0
 
@@ -178,7 +179,12 @@ def test_cells_hold_every_figure_for_pandas() -> None:
     assert len(frame) == 8
     assert frame["detection_rate"].tolist()[:2] == [0.75, 0.25]
     assert frame.loc[0, "seconds_embed"] == 10.0
+    assert frame.loc[0, "p_heuristic"] == 1e-9, "the example's null is not exact"
+    assert frame["p_binomial"].isna().all()
+    exact = {**document(), "cells": [{**each, "basis": "exact"} for each in document()["cells"]]}
+    frame = pd.read_csv(io.StringIO(reporter_of("csv", REGISTRY).render(with_tables(exact, "cells"))))
     assert frame.loc[0, "p_binomial"] == 1e-9
+    assert frame["p_heuristic"].isna().all()
 
 
 def nasty_document(name: str) -> dict[str, Any]:

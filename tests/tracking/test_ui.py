@@ -31,6 +31,7 @@ from amb.tracking import links as pages
 from amb.tracking import observer as tracking
 from amb.tracking.metrics import labels
 from amb.tracking.server import pick_port, serving
+from amb.tracking.tracked_run import describe_method
 from tests.conftest import QUICK, ToyPlugin
 
 QUICKER = QUICK.replace("steps=150", "steps=10")
@@ -180,11 +181,12 @@ def test_methods_that_ten_letters_do_not_tell_apart_are_numbered() -> None:
         "ipguard:start=noise,n_points=7",
     ]
     methods = [registry.method(spec, None) for spec in specs]
-    named = list(labels(methods).values())
+    facts = [describe_method(each) for each in methods]
+    named = list(labels(facts).values())
     assert named[:3] == ["1 activemark steps=400", "2 activemark steps=7", "advtra"]
     assert [name[:9] for name in named[3:]] == ["4 ipguard", "5 ipguard", "6 ipguard"]
     assert len({name[:10] for name in named}) == len(specs)
-    assert labels(methods[2:4]) == {"advtra": "advtra", "ipguard": "ipguard"}, "nothing is numbered without need"
+    assert labels(facts[2:4]) == {"advtra": "advtra", "ipguard": "ipguard"}, "nothing is numbered without need"
 
 
 def test_the_comparison_takes_so_many_runs_and_says_how_many_there_are(

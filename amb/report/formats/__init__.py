@@ -8,7 +8,7 @@ from amb.plugin.registry import Registry
 from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.formats.json import JsonReporter
-from amb.report.formats.table import TableReporter
+from amb.report.formats.table import TableReporter, WideReporter
 from amb.report.formats.text import CsvReporter, LatexReporter, MarkdownReporter
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LatexReporter",
     "MarkdownReporter",
     "TableReporter",
+    "WideReporter",
     "reporter_of",
 ]
 
@@ -25,7 +26,7 @@ __all__ = [
 @hookimpl
 def amb_register_reporters() -> list[type[Reporter]]:
     """Core's own formats, found as anybody's are."""
-    return [TableReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
+    return [TableReporter, WideReporter, JsonReporter, CsvReporter, MarkdownReporter, LatexReporter, HtmlReporter]
 
 
 def reporter_of(name: str, registry: Registry) -> Reporter:

@@ -11,12 +11,19 @@ from amb.report.tables import Table
 
 def render_fragment(tables: Sequence[Table]) -> str:
     """Every table with its notes; whatever a name holds is escaped."""
-    return "".join(f'<div class="amb">{_render_table(table)}{_render_notes(table.notes)}</div>' for table in tables)
+    return "".join(
+        f'<div class="amb">{_render_findings(table)}{_render_table(table)}{_render_notes(table.notes)}</div>'
+        for table in tables
+    )
+
+
+def _render_findings(table: Table) -> str:
+    return "".join(f"<p>{_escape_html(finding)}</p>" for finding in table.findings)
 
 
 def _render_table(table: Table) -> str:
     sides = ["left" if column.text else "right" for column in table.columns]
-    head = _render_row(table.headers(), sides, "th")
+    head = _render_row(table.headings(), sides, "th")
     body = "".join(_render_row(row, sides, "td") for row in table.texts())
     return f"<table><caption>{_escape_html(table.title)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 

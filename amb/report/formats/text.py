@@ -76,11 +76,12 @@ class MarkdownReporter(Reporter):
 
 def _render_markdown(table: Table) -> str:
     marks = ["---" if column.text else "---:" for column in table.columns]
-    header, *rows = (_render_markdown_row(each) for each in (table.headers(), *table.texts()))
+    header, *rows = (_render_markdown_row(each) for each in (table.headings(), *table.texts()))
     lines = [header, f"| {' | '.join(marks)} |", *rows]
     notes = [f"- {_escape_markdown(note)}" for note in table.notes]
     title = f"**{_escape_markdown(table.title)}**"
-    return "\n".join([title, "", *lines, *(["", *notes] if notes else [])])
+    findings = [line for finding in table.findings for line in (_escape_markdown(finding), "")]
+    return "\n".join([title, "", *findings, *lines, *(["", *notes] if notes else [])])
 
 
 def _render_markdown_row(entries: Sequence[str]) -> str:
@@ -118,7 +119,7 @@ _LONGEST_TITLE: Final = 400
 def _render_latex(table: Table) -> Iterator[str]:
     """A `table` for each page that it takes, then the notes that do not fit on the last."""
     pages = list(_split_pages(table.texts()))
-    notes = [_break_latex(note) for note in table.notes]
+    notes = [_break_latex(note) for note in (*table.findings, *table.notes)]
     beneath = notes if sum(map(len, notes)) <= _MOST_NOTES else []
     for number, rows in enumerate(pages, 1):
         part = f" ({number} of {len(pages)})" if len(pages) > 1 else ""
@@ -131,7 +132,7 @@ def _render_latex(table: Table) -> Iterator[str]:
 
 def _render_float(table: Table, title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     columns = "".join("l" if column.text else "r" for column in table.columns)
-    header = " & ".join(_render_latex_entry(each, 24, "9em") for each in table.headers()) + r" \\"
+    header = " & ".join(_render_latex_entry(each, 24, "9em") for each in table.headings()) + r" \\"
     body = [" & ".join(_render_latex_entry(each, _WIDEST, "16em") for each in row) + r" \\" for row in rows]
     tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *body, r"\bottomrule"]
     lines = [

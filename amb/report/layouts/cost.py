@@ -21,7 +21,12 @@ def fetch_table(fetches: Sequence[Fetch]) -> Table:
     notes = [
         f"{len(missing)} of {len(fetches)} missing, {_to_gib(known) or 0:.2f} GiB of known size. {_describe_missing(missing)}"
     ]
-    columns = [Column("needed", text=True), Column("state", text=True), Column("GiB", 2), Column("from", text=True)]
+    columns = [
+        Column("needed", text=True),
+        Column("state", text=True),
+        Column("GiB", 2),
+        Column("from", text=True, priority=2),
+    ]
     return Table("Models and data", columns, rows, notes)
 
 
@@ -38,10 +43,10 @@ def work_table(items: Sequence[WorkItem], step: MeasuredStep | None) -> Table:
     """What is to be computed."""
     columns = [
         Column("part", text=True),
-        Column("times"),
+        Column("times", priority=2),
         Column("images read", 0),
         Column("images trained on", 0),
-        *([Column("TFLOP", 1), Column("minutes", 1)] if step else []),
+        *([Column("TFLOP", 1, priority=2), Column("time s", seconds=True)] if step else []),
     ]
     total = sum((item.work for item in items if item.work), Work())
     rows = [_make_row(item.name, item.times, item.work, step) for item in [*items, WorkItem("all of it", 1, total)]]
@@ -51,7 +56,7 @@ def work_table(items: Sequence[WorkItem], step: MeasuredStep | None) -> Table:
 def _make_row(name: str, times: int, work: Work | None, step: MeasuredStep | None) -> list[TableEntry]:
     counted: list[TableEntry] = [work.read, work.trained] if work else [None, None]
     if step:
-        counted += [flops_of(work, step) / 1e12, seconds_of(work, step) / 60] if work else [None, None]
+        counted += [flops_of(work, step) / 1e12, seconds_of(work, step)] if work else [None, None]
     return [name, times, *counted]
 
 

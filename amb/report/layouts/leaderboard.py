@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import AmbError
 from amb.evaluation.statistics import Estimate, supported_fpr
-from amb.report.entries import list_reasons, rate_entry
+from amb.report.entries import list_reasons, list_some, rate_entry
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (
     average_shares,
@@ -32,6 +32,7 @@ from amb.results.collect import merge_documents, select_suite
 from amb.results.records import CellRecord, JudgedRecord
 from amb.results.result_set import ResultSet, parse_results
 from amb.results.run_records import RunRecord
+from amb.runtime.wording import count
 
 if TYPE_CHECKING:
     from amb.plugin.registry import Registry
@@ -102,20 +103,20 @@ def _make_tables(results: ResultSet, registry: Registry) -> list[Table]:
 _COLUMNS: Final = [
     Column("rank"),
     Column("method", text=True),
-    Column("usable"),
-    Column("destroyed"),
-    Column("no verdict"),
-    Column("AUC"),
+    Column("usable", priority=2),
+    Column("destroyed", priority=3),
+    Column("no verdict", priority=3),
+    Column("AUC", 2, priority=2),
     Column("claimed, of usable", 2),
-    Column("R(τ) of usable"),
-    Column("highest innocent R"),
+    Column("R(τ) of usable", priority=3),
+    Column("highest innocent R", priority=3),
     Column("false claims", 2),
-    Column("negatives"),
-    Column("sources"),
-    Column("lowest FPR"),
-    Column("seeds"),
-    Column("embed s", 1),
-    Column("extract s", 2),
+    Column("negatives", priority=2),
+    Column("sources", priority=2),
+    Column("lowest FPR", priority=2),
+    Column("seeds", priority=3),
+    Column("embed s", seconds=True, priority=3),
+    Column("extract s", seconds=True, priority=3),
 ]
 _NOTES: Final = (
     "rank: one more than the methods whose interval of AUC lies wholly above; in order of its lower end.",
@@ -123,23 +124,27 @@ _NOTES: Final = (
     f"Not ranked: fewer than {LEAST_SUSPECTS} usable suspects, {LEAST_NEGATIVES} negatives, or {LEAST_SOURCES} sources of negatives.",
     "usable, destroyed, no verdict: suspects that kept their utility, that lost it, that were skipped or failed.",
     "claimed and false claims: share of suspects and of negatives with p at most the level; Clopper-Pearson at as many draws as there are models.",
-    "lowest FPR: 1 / (n + 1), the least that n negatives can support.",
+    "lowest FPR: 1 / (n + 1), the least that the rank among n sources of innocent models can support; an exact null needs none.",
 )
+
+
+_CONTROL: Final = "The control is one model, so no method is ranked by it."
 
 
 def _make_threat_table(
     threat: str, about: str, cells: Sequence[CellRecord], innocents: Mapping[str, Sequence[CellRecord]]
 ) -> Table:
-    ranked = _rank_rows(
-        [_make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()]
-    )
-    return Table(
-        f"{threat.capitalize()}: {THREATS[threat]}; {about}", _COLUMNS, ranked, _make_notes(_NOTES, cells, ranked)
-    )
+    contenders = [
+        _make_contender(name, each, judged(innocents.get(name, []))) for name, each in by_method(cells).items()
+    ]
+    ranked = _rank_rows(contenders)
+    title = f"{threat.capitalize()}: {THREATS[threat]}; {about}"
+    said = [_CONTROL] if threat == "unattacked" else _say_who_is_ranked(contenders, ranked)
+    return Table(title, _COLUMNS, ranked, _make_notes(_NOTES, cells), said)
 
 
-def _make_notes(first: Sequence[str], cells: Sequence[CellRecord], rows: Sequence[Sequence[TableEntry]]) -> list[str]:
-    return [*first, *_list_spared(by_method(cells)), *_list_unranked(rows), *_cut_reasons(list_reasons(cells))]
+def _make_notes(first: Sequence[str], cells: Sequence[CellRecord]) -> list[str]:
+    return [*first, *_list_spared(by_method(cells)), *_cut_reasons(list_reasons(cells))]
 
 
 def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequence[JudgedRecord]) -> _Contender:
@@ -159,24 +164,30 @@ def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequenc
         estimate(share_of_suspects_claimed(innocents)),
         n_innocents,
         n_origins,
-        supported_fpr(n_innocents) if n_innocents else None,
+        supported_fpr(n_origins) if n_origins else None,
         count_seeds(known),
         mean_seconds(known, "embed"),
         mean_seconds(known, "extract"),
     ]
-    enough = n_kept >= LEAST_SUSPECTS and n_innocents >= LEAST_NEGATIVES and n_origins >= LEAST_SOURCES
-    return _Contender(method, enough, area, entries)
+    has = {"usable suspect": n_kept, "negative": n_innocents, "source": n_origins}
+    return _Contender(method, _list_missing(has), area, entries)
+
+
+def _list_missing(has: Mapping[str, int]) -> list[str]:
+    """What a rank needs beside what there is, such as `3 more sources`."""
+    needs = {"usable suspect": LEAST_SUSPECTS, "negative": LEAST_NEGATIVES, "source": LEAST_SOURCES}
+    return [count(needs[thing] - n, f"more {thing}") for thing, n in has.items() if n < needs[thing]]
 
 
 _FAMILY_COLUMNS: Final = [
     Column("threat model", text=True),
     Column("family", text=True),
     Column("method", text=True),
-    Column("suspects"),
-    Column("destroyed"),
-    Column("no verdict"),
+    Column("suspects", priority=2),
+    Column("destroyed", priority=3),
+    Column("no verdict", priority=3),
     Column("claimed, of usable", 2),
-    Column("R(τ) of usable"),
+    Column("R(τ) of usable", priority=2),
 ]
 
 
@@ -203,26 +214,27 @@ def _make_family_figures(cells: Sequence[CellRecord]) -> list[TableEntry]:
 _FORGERY_COLUMNS: Final = [
     Column("rank"),
     Column("method", text=True),
-    Column("claims"),
-    Column("no verdict"),
+    Column("claims", priority=2),
+    Column("no verdict", priority=3),
     Column("false claims", 2),
-    Column("R(τ) of forged"),
-    Column("highest R"),
-    Column("models"),
-    Column("sources"),
-    Column("seeds"),
+    Column("R(τ) of forged", priority=2),
+    Column("highest R", priority=2),
+    Column("models", priority=3),
+    Column("sources", priority=2),
+    Column("seeds", priority=3),
 ]
 _FORGERY_NOTES: Final = (
     "rank: one more than the methods whose interval of false claims lies wholly below; in order of its upper end.",
-    "false claims: share of innocent models that a made-up key claims by eq. 13; a source's models count once.",
+    "false claims: share of innocent models that a made-up key claims; a source's models count once.",
     f"Not ranked: fewer than {LEAST_SOURCES} sources of innocent models.",
 )
 
 
 def _make_forgery_table(about: str, cells: Sequence[CellRecord]) -> Table:
-    rows = _rank_rows([_make_forgery_contender(*each) for each in by_method(cells).items()], lowest_first=True)
-    notes = _make_notes(_FORGERY_NOTES, cells, rows)
-    return Table(f"Forgery: {THREATS['forgery']}; {about}", _FORGERY_COLUMNS, rows, notes)
+    contenders = [_make_forgery_contender(*each) for each in by_method(cells).items()]
+    rows, notes = _rank_rows(contenders, lowest_first=True), _make_notes(_FORGERY_NOTES, cells)
+    title = f"Forgery: {THREATS['forgery']}; {about}"
+    return Table(title, _FORGERY_COLUMNS, rows, notes, _say_who_is_ranked(contenders, rows))
 
 
 def _make_forgery_contender(method: str, cells: Sequence[CellRecord]) -> _Contender:
@@ -239,7 +251,7 @@ def _make_forgery_contender(method: str, cells: Sequence[CellRecord]) -> _Conten
         len(origins),
         count_seeds(known),
     ]
-    return _Contender(method, len(origins) >= LEAST_SOURCES, claims, entries)
+    return _Contender(method, _list_missing({"source": len(origins)}), claims, entries)
 
 
 # Ranks
@@ -250,8 +262,8 @@ class _Contender:
     """A method that may be ranked."""
 
     method: str
-    enough: bool
-    """Whether there is evidence enough for a rank."""
+    missing: Sequence[str]
+    """What a rank needs beside what there is; nothing where there is evidence enough."""
     figure: Estimate | None
     """What it is ranked by."""
     entries: Sequence[TableEntry]
@@ -268,7 +280,7 @@ class _Contender:
 def _rank_rows(contenders: Sequence[_Contender], *, lowest_first: bool = False) -> list[list[TableEntry]]:
     """A row for each method in order: those with enough evidence ranked, then the others."""
     ends = {each.method: each.find_ends(-1 if lowest_first else 1) for each in contenders}
-    good = [each.method for each in contenders if each.enough]
+    good = [each.method for each in contenders if not each.missing]
     good = good if len(good) > 1 else []  # the first of one is no rank
     ranks = {name: 1 + sum(ends[other][0] > ends[name][1] for other in good) for name in good}
     last = len(contenders) + 1
@@ -276,14 +288,21 @@ def _rank_rows(contenders: Sequence[_Contender], *, lowest_first: bool = False) 
     return [[ranks.get(each.method), each.method, *each.entries] for each in ordered]
 
 
-def _list_unranked(rows: Sequence[Sequence[TableEntry]]) -> list[str]:
-    """Which methods have no rank, and where that says all there is to say."""
-    names = [str(row[1]) for row in rows if row[0] is None]
-    if names and len(names) == len(rows):
-        return ["No method is ranked: fewer than two have evidence enough."]
-    shared = len({row[0] for row in rows if row[0] is not None}) == 1 and len(rows) - len(names) > 1
-    lines = [f"Not ranked for want of evidence: {', '.join(names)}."] if names else []
+def _say_who_is_ranked(contenders: Sequence[_Contender], rows: Sequence[Sequence[TableEntry]]) -> list[str]:
+    """Who has no rank and what is missing, and where ranks say nothing."""
+    ranks = [row[0] for row in rows]
+    wanting = [f"{each.method} needs {' and '.join(each.missing)}" for each in contenders if each.missing]
+    missing = f"{list_some(wanting, _MOST_WANTING)}." if wanting else "There is no other method."
+    if not any(ranks):
+        return [f"No method is ranked: fewer than two have evidence enough. {missing}"]
+    lines = [f"Not ranked for want of evidence: {missing}"] if wanting else []
+    ranked = [rank for rank in ranks if rank]
+    shared = len(ranked) > 1 and len(set(ranked)) == 1
     return [*lines, "All ranked methods share one rank: their intervals overlap."] if shared else lines
+
+
+_MOST_WANTING: Final = 12
+"""Methods of which it is said what they need."""
 
 
 def _list_spared(methods: Mapping[str, Sequence[CellRecord]]) -> list[str]:
@@ -303,16 +322,16 @@ def _list_spared(methods: Mapping[str, Sequence[CellRecord]]) -> list[str]:
 _SOURCE_COLUMNS: Final = (
     Column("run", text=True),
     Column("from", text=True),
-    Column("suite", text=True),
-    Column("owner", text=True),
-    Column("sweep", text=True),
-    Column("seed"),
-    Column("cells"),
-    Column("trials"),
-    Column("started", text=True),
-    Column("amb", text=True),
-    Column("torch", text=True),
-    Column("machine", text=True),
+    Column("suite", text=True, priority=2),
+    Column("owner", text=True, priority=3),
+    Column("sweep", text=True, priority=3),
+    Column("seed", priority=2),
+    Column("cells", priority=2),
+    Column("trials", priority=3),
+    Column("started", text=True, priority=3),
+    Column("amb", text=True, priority=3),
+    Column("torch", text=True, priority=3),
+    Column("machine", text=True, priority=3),
 )
 
 

@@ -52,15 +52,15 @@ def negatives(results: ResultSet) -> list[Table]:
 _CLASSES: Final = [
     Column("method", text=True),
     Column("class", text=True),
-    Column("models"),
-    Column("sources"),
+    Column("models", priority=2),
+    Column("sources", priority=2),
     Column("R(τ)"),
-    Column("highest R"),
+    Column("highest R", priority=2),
     Column("false claims", 2),
 ]
 _CLASS_NOTES: Final = (
     "Models made from one source are alike, so a source counts as one model, however many were made from it.",
-    "R(τ): over trials, sources as clusters (Korn and Graubard); false claims: share of models claimed by eq. 13, likewise.",
+    "R(τ): over trials, sources as clusters (Korn and Graubard); false claims: share of models that are claimed, likewise.",
     "forged: an innocent model read with a key that was made up for it; its verdict rests on the same key on other models.",
 )
 
@@ -95,13 +95,13 @@ def _average_over_origins(cells: Sequence[JudgedRecord], share: Callable[[Judged
 _THRESHOLDS: Final = [
     Column("method", text=True),
     Column("negatives", text=True),
-    Column("n neg."),
-    Column("sources"),
+    Column("n neg.", priority=2),
+    Column("sources", priority=2),
     Column("wanted FPR", 2),
     Column("R has to exceed"),
     Column("held-out FPR", 2),
-    Column("TPR of usable", 2),
-    Column("lowest FPR"),
+    Column("TPR of usable", 2, priority=2),
+    Column("lowest FPR", priority=3),
 ]
 _THRESHOLD_NOTES: Final = (
     (

@@ -30,8 +30,9 @@ def table1(results: ResultSet) -> list[Table]:
     """Block ablation: the message read at once, and after each attack."""
     cells = positives(results.cells)
     attacks = list(by_suspect(attacked(cells)))
-    columns = [Column("method", text=True), Column("R(0)"), Column("R(4)"), Column("avg. error", 2)]
-    columns += [Column(f"{attack}: R(τ)") for attack in attacks]
+    columns = [Column("method", text=True), Column("R(0)")]
+    columns += [Column("R(4)", priority=2), Column("avg. error", 2, priority=2)]
+    columns += [Column(f"{attack}: R(τ)", priority=2) for attack in attacks]
     rows: list[list[TableEntry]] = []
     for method, members in by_method(cells).items():
         own = unattacked(judged(members))
@@ -46,7 +47,8 @@ def table2(results: ResultSet) -> list[Table]:
     """R of every suspect, a column for each method."""
     cells = results.cells
     methods = list(by_method(cells))
-    columns = [Column("model type", text=True), Column("experiment", text=True), *(Column(name) for name in methods)]
+    columns = [Column("model type", text=True, priority=3), Column("experiment", text=True)]
+    columns += [Column(name, priority=2) for name in methods]
     rows: list[list[TableEntry]] = []
     for (kind, suspect), members in _sort_suspects(cells):
         found = by_method(members)
@@ -59,8 +61,9 @@ def table2(results: ResultSet) -> list[Table]:
 
 def table3(results: ResultSet) -> list[Table]:
     """What embedding and extraction take, as measured when they were computed."""
-    columns = [Column("method", text=True), Column("embed s", 2), Column("extract s", 3)]
-    columns += [Column("extract ms a trial", 2), Column("trials"), Column("utility fall", 4)]
+    columns = [Column("method", text=True), Column("embed s", seconds=True), Column("extract s", seconds=True)]
+    columns += [Column("extract ms a trial", 2, priority=2), Column("trials", priority=3)]
+    columns += [Column("utility fall", 4, priority=2)]
     cells = judged(results.cells)
     rows = [
         [method, *_make_times(unattacked(each)), _find_largest_fall(results.runs, method)]
@@ -108,7 +111,8 @@ def _make_times(own: Sequence[JudgedRecord]) -> list[TableEntry]:
 def _make_curve_table(title: str, cells: Sequence[JudgedRecord]) -> Table:
     n_symbols = max(len(cell.verdict.curve) - 1 for cell in cells)
     taus = [tau for tau in _TAUS if tau <= n_symbols]
-    columns = [Column("model type", text=True), Column("experiment", text=True), *(Column(f"τ={tau}") for tau in taus)]
+    columns = [Column("model type", text=True, priority=3), Column("experiment", text=True)]
+    columns += [Column(f"τ={tau}", priority=2 if tau in (0, cells[0].verdict.tau) else 3) for tau in taus]
     rows = [
         [kind, suspect, *(rate_entry(members, tau) for tau in taus)]
         for (kind, suspect), members in _sort_suspects(cells)

@@ -33,23 +33,23 @@ _NOTES: Final = (
 _FAMILIES: Final = (
     Column("method", text=True),
     Column("family", text=True),
-    Column("cells"),
-    Column("destroyed"),
+    Column("cells", priority=2),
+    Column("destroyed", priority=2),
     Column("R(τ) of usable"),
     Column("claimed, of usable", 2),
-    Column("claimed, of all", 2),
-    Column("above innocents, of usable", 2),
+    Column("claimed, of all", 2, priority=3),
+    Column("above innocents, of usable", 2, priority=3),
 )
 _ATTACKS: Final = (
     Column("method", text=True),
     Column("attack", text=True),
-    Column("seeds"),
+    Column("seeds", priority=3),
     Column("R(τ)"),
     Column("claimed", text=True),
-    Column("utility"),
-    Column("lost"),
-    Column("destroyed", text=True),
-    Column("attack s", 1),
+    Column("utility", priority=2),
+    Column("lost", priority=2),
+    Column("destroyed", text=True, priority=2),
+    Column("attack s", seconds=True, priority=3),
 )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from amb.api.records import Verdict
+from amb.evaluation.statistics import least_bound
 from amb.report.entries import interval_entry, list_reasons, list_some, utility_text
 from amb.report.tables import Column, Table, TableEntry
 from amb.results.aggregate import count_claims, forged, judged, negatives, positives, usable
@@ -36,16 +37,17 @@ def _make_table(method: str, cells: Sequence[CellRecord], run: RunRecord) -> Tab
         title=f"{method} · {run.owner} · seed {run.seed}",
         columns=[
             Column("suspect", text=True),
-            Column("kind", text=True),
+            Column("kind", text=True, priority=2),
             Column(f"R(τ={known[0].verdict.tau})" if known else "R(τ)"),
-            Column("BER"),
+            Column("BER", priority=3),
             Column("p"),
-            Column("p perm."),
+            Column("p perm.", priority=3),
             Column("verdict", text=True),
-            Column("utility"),
-            Column("seconds", digits=1),
+            Column("utility", priority=2),
+            Column("seconds", seconds=True, priority=3),
         ],
         rows=[_make_row(cell) for cell in cells],
+        findings=_list_headlines(known),
         notes=[
             *list_reasons(cells),
             *_explain_verdicts(positives(known)),
@@ -77,6 +79,43 @@ def _describe_verdict(cell: JudgedRecord) -> str:
     return "FALSE CLAIM" if cell.claim else "no claim"
 
 
+def _list_headlines(known: Sequence[JudgedRecord]) -> list[str]:
+    """A plain sentence for each thing that a reader asks first: what was claimed, rightly and falsely, and how sure that is."""
+    marked, innocents, made_up = positives(known), negatives(known), forged(known)
+    kept = usable(marked)
+    missed = [cell.suspect for cell in kept if not cell.claim]
+    but = f"; missed: {list_some(missed)}" if missed else ""
+    lines = (
+        [f"Claimed: {count_claims(kept)} of {count(len(kept), 'model')} made from the protected one{but}."]
+        if kept
+        else []
+    )
+    lines += _list_false_claims("Claimed too, falsely", innocents, "")
+    lines += _list_false_claims("Claimed with forged keys", made_up, " with a key that was made up for them")
+    return [*lines, _say_how_sure(marked[-1].verdict)] if marked else lines
+
+
+def _list_false_claims(label: str, innocents: Sequence[JudgedRecord], how: str) -> list[str]:
+    claimed = [cell.suspect for cell in innocents if cell.claim]
+    if not innocents:
+        return []
+    n = count(len(innocents), "innocent model")
+    return [f"{label}: {len(claimed)} of {n}{how}: {list_some(claimed)}." if claimed else f"{label}: none of {n}{how}."]
+
+
+def _say_how_sure(verdict: Verdict) -> str:
+    """How often a claim may be wrong, and of what."""
+    if verdict.basis == "exact":
+        return f"A claim may be wrong for 1 in {1 / verdict.level:,.0f} models that were made without the key."
+    if not verdict.n_sources:
+        return "Nothing can be claimed: no innocent model was read."
+    n = count(verdict.n_sources, "source")
+    return (
+        f"A claim may be wrong for 1 in {1 / verdict.level:,.0f} sources of innocent models: the {n} here support no "
+        "smaller level."
+    )
+
+
 def _explain_verdicts(marked: Sequence[JudgedRecord]) -> list[str]:
     """What the verdicts rest on."""
     if not marked:
@@ -88,9 +127,25 @@ def _explain_verdicts(marked: Sequence[JudgedRecord]) -> list[str]:
         (
             f"The paper's rule, which is no test of a model: R > {last.bound:.3f} (eq. 13 at alpha = {last.alpha:g}, over "
             f"{count(last.n_negatives, 'negative')}); it takes {len(by_the_paper)} of {count(len(marked), 'positive suspect')}. "
-            f"On fair symbols one trial passes tau = {last.tau} with probability {last.trial_fpr:.1e}."
+            f"{_say_what_bound_allows(last)}On fair symbols one trial passes tau = {last.tau} with probability {last.trial_fpr:.1e}."
         ),
     ]
+
+
+def _say_what_bound_allows(verdict: Verdict) -> str:
+    """Where the number of negatives decides over the bound of eq. 13, and not what was read: that; else nothing."""
+    n, n_symbols = verdict.n_negatives, len(verdict.curve) - 1
+    if not n:
+        return "Without negatives it can claim nothing, whatever a suspect reads. "
+    least = least_bound(n, verdict.n_trials, n_symbols, verdict.tau, verdict.alpha)
+    stuck = "No R exceeds that, so it can claim nothing here, whatever a suspect reads. " if verdict.bound >= 1 else ""
+    if least < _MUCH:
+        return stuck
+    return f"{stuck}So few negatives alone put the bound at {least:.3f} or more, even if none of them read anything. "
+
+
+_MUCH: Final = 0.05
+"""A bound that is worth a word."""
 
 
 def _explain_claim(verdict: Verdict) -> str:
@@ -109,20 +164,16 @@ def _explain_claim(verdict: Verdict) -> str:
 
 
 def _list_findings(cells: Sequence[JudgedRecord]) -> list[str]:
-    """The margin over the closest negative, which the choice of negatives decides; false claims; what attacks report."""
+    """The margin over the closest negative, which the choice of negatives decides; what attacks report."""
     innocents, marked = negatives(cells), positives(cells)
     if not innocents or not marked:
         return []
     closest = max(innocents, key=lambda cell: cell.rate)
     weakest = min(marked, key=lambda cell: cell.rate)
-    claimed = [cell.suspect for cell in innocents if cell.claim]
-    made_up = [cell.suspect for cell in forged(cells) if cell.claim]
     margin = f"margin of the weakest positive ({weakest.suspect}): {weakest.verdict.margin:+.3f}"
     return [
         f"Closest negative: {closest.suspect} with R = {closest.rate:.3f}; {margin}.",
         *_list_destroyed(marked),
-        *([f"False claims: {list_some(claimed)}."] if claimed else []),
-        *([f"False claims by forged keys: {list_some(made_up)}."] if made_up else []),
         *(f"{cell.suspect}: {_list_facts(facts)}." for cell in cells for facts in cell.report.values()),
     ]
 

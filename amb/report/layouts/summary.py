@@ -39,6 +39,13 @@ def _read_p_value(name: str) -> Read:
     return _read_judged(lambda cell: cell.verdict.p_values.get(name))
 
 
+def _read_binomial(*, exact: bool) -> Read:
+    """The binomial p-value of methods whose null is exact, or of the others, for which it is a heuristic."""
+    return _read_judged(
+        lambda cell: cell.verdict.p_values.get("binomial") if (cell.verdict.basis == "exact") == exact else None
+    )
+
+
 def _read_utility(name: str) -> Read:
     return lambda cell: cell.utility.get(name)
 
@@ -82,13 +89,17 @@ _FLAT: Final[Mapping[str, Read]] = {
     "interval_high": _read_interval(1),
     "tau": _read_verdict("tau"),
     **{name: _read_verdict(name) for name in _VERDICT},
-    **{f"p_{name}": _read_p_value(name) for name in ("binomial", "permutation", "calibrated")},
+    **{f"p_{name}": _read_p_value(name) for name in ("permutation", "calibrated")},
+    "p_binomial": _read_binomial(exact=True),
+    "p_heuristic": _read_binomial(exact=False),
     **{f"utility_{name}": _read_utility(name) for name in ("knn", "probe", "miou", "head_accuracy", "head_miou")},
     **{name: attrgetter(name) for name in ("utility_drop", "destroyed")},
     **{f"seconds_{name}": _read_seconds(name) for name in ("embed", "attack", "extract")},
     **{name: attrgetter(name) for name in ("peak_memory_mib", "cached", "reason", "sweep", "run")},
 }
 """Columns of the layout `cells`."""
+_FIRST: Final = ("method", "suspect", "seed", "status", "claim", "detection_rate")
+"""Those of them that a narrow terminal keeps."""
 
 
 def summary(results: ResultSet, by: Sequence[str] = DEFAULT_GROUPS) -> list[Table]:
@@ -98,13 +109,14 @@ def summary(results: ResultSet, by: Sequence[str] = DEFAULT_GROUPS) -> list[Tabl
     shown = [name for name in by if name not in ("suite", "owner") or len({_GROUPS[name](cell) for cell in cells}) > 1]
     groups = group_by(cells, lambda cell: tuple(_GROUPS[name](cell) for name in shown))
     columns = [
-        *(Column(name, text=True) for name in shown),
-        Column("seeds"),
+        *(Column(name, text=True, priority=2 if name == "kind" and "suspect" in shown else 1) for name in shown),
+        Column("seeds", priority=3),
         Column("R(τ)"),
         Column("claimed", text=True),
-        Column("destroyed", text=True),
+        Column("destroyed", text=True, priority=2),
     ]
-    columns += [Column("BER"), Column("utility"), Column("attack s", 1), Column("extract s", 2)]
+    columns += [Column("BER", priority=3), Column("utility", priority=2)]
+    columns += [Column(f"{step} s", seconds=True, priority=3) for step in ("attack", "extract")]
     rows = [[*key, *_make_figures(members)] for key, members in groups.items()]
     where = ", ".join(sorted({cell.place for cell in cells}))
     notes = [*_explain_figures(cells), *list_reasons(cells)]
@@ -113,7 +125,10 @@ def summary(results: ResultSet, by: Sequence[str] = DEFAULT_GROUPS) -> list[Tabl
 
 def flat(results: ResultSet) -> list[Table]:
     """One row for each cell, with every figure: for spreadsheets and pandas."""
-    columns = [Column(name, text=name in _GROUPS or name in ("status", "reason")) for name in _FLAT]
+    columns = [
+        Column(name, text=name in _GROUPS or name in ("status", "reason"), priority=1 if name in _FIRST else 2)
+        for name in _FLAT
+    ]
     rows = [[read(cell) for read in _FLAT.values()] for cell in results.cells]
     return [Table("cells", columns, rows)]
 

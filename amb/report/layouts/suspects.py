@@ -8,8 +8,20 @@ from typing import Final
 from amb.evaluation.statistics import aruc, auc, supported_fpr, tpr_at_fpr
 from amb.report.entries import list_reasons
 from amb.report.tables import Column, Table, TableEntry, estimate
-from amb.results.aggregate import by_method, independent, judged, negatives, positives, siblings, suspect_rates, usable
+from amb.results.aggregate import (
+    by_method,
+    count_origins,
+    independent,
+    judged,
+    negatives,
+    positives,
+    siblings,
+    suspect_rates,
+    usable,
+)
+from amb.results.records import CellRecord
 from amb.results.result_set import ResultSet
+from amb.runtime.wording import count
 
 FPRS: Final = (0.01, 0.05, 0.1, 0.2)
 
@@ -22,8 +34,15 @@ def suspects(results: ResultSet) -> list[Table]:
         for name, innocents in (("independent", independent(cells)), ("all", negatives(cells))):
             if marked and innocents and (name == "independent" or siblings(cells)):
                 rows.append([method, name, *_make_figures(marked, list(suspect_rates(innocents).values()))])
-    left_out = [f"Left out: {reason}" for reason in list_reasons(results.cells)]
+    left_out = [*_count_sources(results.cells), *(f"Left out: {reason}" for reason in list_reasons(results.cells))]
     return [_make_table(rows, f"Telling positive from negative suspects, {results.about}", left_out)]
+
+
+def _count_sources(cells: Sequence[CellRecord]) -> list[str]:
+    n = count_origins(negatives(judged(cells)))
+    return [
+        f"n neg. counts models; they come from {count(n, 'source')}, and the level of a calibrated claim rests on those."
+    ]
 
 
 _NOTES: Final = (
@@ -37,13 +56,14 @@ _NOTES: Final = (
 
 def _make_table(rows: list[list[TableEntry]], title: str, notes: list[str]) -> Table:
     """The table without the rates that no row has negatives enough for; a note says how many they need."""
-    columns = [Column("method", text=True), Column("negatives", text=True), Column("n pos."), Column("n neg.")]
-    columns += [Column("AUC"), Column("ARUC"), Column("lowest FPR"), Column("TPR there")]
+    columns = [Column("method", text=True), Column("negatives", text=True), Column("n pos.", priority=2)]
+    columns += [Column("n neg.", priority=2), Column("AUC"), Column("ARUC", priority=3)]
+    columns += [Column("lowest FPR", priority=2), Column("TPR there")]
     n_fixed = len(columns)
     kept = [at for at in range(len(FPRS)) if any(row[n_fixed + at] is not None for row in rows)]
     needs = [f"{round(1 / fpr) - 1} for {fpr:g}" for at, fpr in enumerate(FPRS) if at not in kept]
     missing = [f"Negatives needed for TPR at a fixed FPR: {', '.join(needs)}."] if needs else []
-    columns += [Column(f"TPR at FPR {FPRS[at]:g}") for at in kept]
+    columns += [Column(f"TPR at FPR {FPRS[at]:g}", priority=3) for at in kept]
     rows = [[*row[:n_fixed], *(row[n_fixed + at] for at in kept)] for row in rows]
     return Table(title, columns, rows, [*_NOTES, *missing, *notes])
 

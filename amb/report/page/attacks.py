@@ -24,7 +24,7 @@ _COLUMNS: Final = (
     Column("claimed", text=True),
     Column("destroyed", text=True),
     Column("utility lost", 2),
-    Column("attack s", 1),
+    Column("attack s", seconds=True),
 )
 
 

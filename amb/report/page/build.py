@@ -99,7 +99,7 @@ def _list_classes(table: Table, texts: Sequence[Sequence[str]]) -> list[Any]:
     """How the cells of each column are set: an attribute, or nothing for short figures."""
     from markupsafe import Markup
 
-    longest = [max(map(len, column)) for column in zip(table.headers(), *texts, strict=True)]
+    longest = [max(map(len, column)) for column in zip(table.headings(), *texts, strict=True)]
     words = [
         " ".join(["text"] * each.text + ["long"] * (size > _LONG))
         for each, size in zip(table.columns, longest, strict=True)

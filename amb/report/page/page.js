@@ -6,7 +6,16 @@
   const LONG = 28;
   const words = new Intl.Collator("en", { numeric: true });
 
+  const UNITS = { h: 3600, min: 60, s: 1 };
+
+  const duration = (text) => {
+    const parts = [...text.split("(")[0].matchAll(/([\d.]+) (h|min|s)\b/g)];
+    return parts.length ? parts.reduce((sum, [, n, unit]) => sum + Number(n) * UNITS[unit], 0) : null;
+  };
+
   const figure = (text) => {
+    const time = duration(text);
+    if (time !== null) return time;
     const found = /[-+]?\d*\.?\d+(e[-+]?\d+)?/i.exec(text.replace("−", "-"));
     return found ? Number(found[0]) : null;
   };

@@ -33,7 +33,7 @@ _CELLS: Final = (
     Column("p calib."),
     Column("utility"),
     Column("lost", 2),
-    Column("extract s", 2),
+    Column("extract s", seconds=True),
     Column("evidence", text=True),
     Column("reason", text=True),
 )

@@ -44,8 +44,8 @@ _COLUMNS: Final = (
     Column("negatives"),
     Column("lowest FPR"),
     Column("AUC"),
-    Column("embed s", 1),
-    Column("extract s", 2),
+    Column("embed s", seconds=True),
+    Column("extract s", seconds=True),
 )
 _NOTES: Final = (
     "attacked: positive suspects that an attack made and that are still worth having; destroyed ones are left out.",

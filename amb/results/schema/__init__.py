@@ -166,6 +166,8 @@ class RunForm(Open):
     suite: str
     owner: str
     methods: list[str]
+    n_cells: Count | None = None
+    """Of the whole run; what of them a killed one has finished are the cells that are there."""
     seed: Count
     alpha: Fraction
     device: str
@@ -198,6 +200,10 @@ class ColumnForm(Closed):
     name: str
     digits: Count
     text: bool
+    seconds: bool = False
+    """Whether its figures are times in seconds."""
+    priority: Annotated[int, Field(ge=1)] = 1
+    """1 where it stays on a narrow terminal; the higher, the sooner it goes."""
 
 
 class TableForm(Closed):
@@ -207,6 +213,8 @@ class TableForm(Closed):
     columns: list[ColumnForm]
     rows: list[list[str | bool | int | float | EstimateForm | None]]
     notes: list[str]
+    findings: list[str] = []
+    """What the table shows, in plain sentences."""
 
 
 class RunDocument(Open):

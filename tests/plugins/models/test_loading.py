@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import amb
 from amb.errors import CheckpointError, MissingError, UnknownNameError
 from amb.models.checkpoint import save_checkpoint
-from amb.models.references import require_models
+from amb.models.references import load_skeleton, require_models
 from amb.plugin.manager import manager
 from amb.testing import toy_model
 from amb_models import catalogue, known
@@ -182,6 +182,60 @@ def test_a_repository_of_another_kind_is_refused_with_what_is_loaded(cache: Path
         amb.load_model("hf/someone/small")
 
 
+def put_config(cache: Path, config: bytes | dict[str, Any]) -> None:
+    """A repository whose configuration may be anything."""
+    folder = put(cache, "someone/small")
+    (folder / "config.json").write_bytes(config if isinstance(config, bytes) else json.dumps(config).encode())
+    (folder / "preprocessor_config.json").write_text("{}")
+    save_file({"a": torch.zeros(3)}, folder / "model.safetensors")
+
+
+DINO = {**SMALL, "model_type": "dinov2"}
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({**DINO, "num_hidden_layers": 65536}, "describes 65,536 blocks"),
+        ({**DINO, "hidden_size": 65536}, r"describes a network of [\d,]+ numbers or more"),
+        ({**DINO, "image_size": 65536}, "takes images of 65,536 pixels"),
+        ({**DINO, "model_type": "resnet", "hidden_sizes": [65536] * 4}, "describes a network of"),
+        ({**DINO, "hidden_act": "gelu_fast"}, "sets hidden_act to gelu_fast, which amb does not load"),
+        ({**DINO, "hidden_size": 10**9}, "sets hidden_size to 1000000000, which amb does not load"),
+        ({"model_type": ["dinov2"]}, "is of type"),
+        (b'{"a":' * 10**5, "nested more than 64 deep"),
+        (b"{}" + b" " * 2**21, "larger than 1,048,576 bytes"),
+        (b"[]", "no JSON object"),
+    ],
+)
+def test_a_configuration_is_weighed_before_it_is_believed(
+    config: bytes | dict[str, Any], complaint: str, cache: Path
+) -> None:
+    put_config(cache, config)
+    for read in (amb.load_model, lambda ref: load_skeleton(ref, manager().registry)):
+        begun = time.perf_counter()
+        with pytest.raises(CheckpointError, match=complaint) as caught:
+            read("hf/someone/small")
+        assert time.perf_counter() - begun < 10  # a busy machine; it takes milliseconds
+        assert "\n" not in str(caught.value)
+
+
+def test_a_lost_activation_is_said_where_the_origin_is_known(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tower = {**SMALL, "hidden_act": "gelu"}
+    put_config(cache, {"model_type": "clip", "vision_config": tower, "_name_or_path": "openai/clip-vit-base-patch32"})
+    load_skeleton("hf/someone/small", manager().registry)
+    assert "OpenAI trained these weights with quick_gelu" in caplog.text
+
+
+def test_timms_other_activation_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert catalogue.find_quick_name("vit_base_patch32_clip_224.openai") == "vit_base_patch32_clip_quickgelu_224.openai"
+    assert catalogue.find_quick_name("vit_base_patch32_clip_224.laion2b") is None
+    assert catalogue.find_quick_name("vit_base_patch32_clip_quickgelu_224.openai") is None
+    with torch.device("meta"):
+        TimmLoader().skeleton("vit_base_patch32_clip_224.metaclip_400m")
+    assert "timm/vit_base_patch32_clip_quickgelu_224.metaclip_400m has what they were trained with" in caplog.text
+
+
 @pytest.mark.parametrize("rest", ["../../etc", "a/b/c", "a//b", ".hidden", "a/b@", "a/b@../../x", "a b", "/etc/passwd"])
 def test_a_reference_does_not_lead_out_of_the_cache(rest: str) -> None:
     with pytest.raises(CheckpointError, match="names no repository of the hub"):
@@ -218,7 +272,7 @@ def test_a_run_without_a_network_says_at_once_what_to_fetch(ref: str, command: s
 def test_a_missing_weight_is_found_missing_without_a_heavy_library() -> None:
     code = (
         "import sys, os; os.environ['AMB_OFFLINE'] = '1'\n"
-        "import amb; from amb.models.references import require_models; from amb.plugin.manager import manager\n"
+        "import amb; from amb.models.references import load_skeleton, require_models; from amb.plugin.manager import manager\n"
         f"for ref in {[ref for ref, _ in NOT_HERE]}:\n"
         "    try: require_models([ref], manager().registry)\n"
         "    except amb.MissingError: print('missing')\n"

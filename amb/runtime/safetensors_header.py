@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from amb.errors import CheckpointError, MissingError
+from amb.errors import CheckpointError, MissingError, shortened
+from amb.runtime.plain_json import parse_json_object
 from amb.runtime.regular_files import read_start
 
 LARGEST: Final = 2**22
@@ -17,6 +17,7 @@ PICKLE: Final = (
     "safetensors.torch.save_file(torch.load(f, weights_only=True), out)."
 )
 """What is said of a pickle."""
+_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 class Header(NamedTuple):
@@ -48,7 +49,12 @@ def read_header(path: Path) -> Header:
 
 
 def _refuse_other_forms(path: Path, start: bytes, size: int) -> None:
-    """Raise CheckpointError for a pickle, which torch.save's zip is too."""
+    """Raise CheckpointError for a pickle, which torch.save's zip is too, and for what Git LFS leaves in a file's place."""
+    if start.startswith(_POINTER):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer of {size} bytes, not the weights that it points to. Run `git lfs pull` in its "
+            "repository, or fetch the file itself."
+        )
     is_pickle = start[:1] == b"\x80" and _read_last_byte(path, size) == b"."
     if start[:2] == b"PK" or is_pickle:
         raise CheckpointError(f"{path} is a pickle (a torch.save file): {PICKLE}")
@@ -62,11 +68,11 @@ def _read_last_byte(path: Path, size: int) -> bytes:
 
 def _read_shapes(path: Path, text: bytes, room: int) -> dict[str, tuple[int, ...]]:
     try:
-        header = json.loads(text)
+        header = parse_json_object(text)
         tensors = {name: facts for name, facts in header.items() if name != "__metadata__"}
         return {name: _read_shape(facts, room) for name, facts in tensors.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _refusal(path, f"its header does not say where its tensors lie: {type(error).__name__}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _refusal(path, f"its header does not say where its tensors lie: {shortened(error)}") from None
 
 
 def _read_shape(facts: Any, room: int) -> tuple[int, ...]:

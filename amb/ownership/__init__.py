@@ -1,0 +1,1 @@
+"""What an owner and a judge do: protect, commit, verify, show evidence, judge."""

@@ -1,0 +1,306 @@
+"""Replaying somebody's evidence on one's own machine: what was verified, what is taken on trust, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from amb.api.interfaces import Method
+from amb.errors import AmbError, UsageError
+from amb.evaluation.statistics import binomial_p
+from amb.ownership.answers import AnsweredView, play_back
+from amb.ownership.attestation import Statement, verify_envelope
+from amb.ownership.commitment import Commitment
+from amb.ownership.documents import parse_document
+from amb.ownership.evidence import COMMITMENT, ENVELOPE, KEY_FOLDER, RECEIPTS, STATEMENT, Evidence
+from amb.ownership.files import write_new
+from amb.ownership.key_facts import OpenedKey
+from amb.ownership.receipts import check_receipt, read_receipts
+from amb.ownership.verification import Suspect, describe_finding, say_p, verify
+from amb.runtime.compute import Compute
+from amb.runtime.scratch import open_scratch
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.x509 import Certificate
+
+    from amb.api.vision import VisionModel
+
+Status = Literal["verified", "trusted", "refused"]
+_PLAIN: Final = re.compile(r"[\w][\w.-]{0,200}", re.ASCII)
+
+
+class Step(NamedTuple):
+    """One thing that a judge looks at."""
+
+    what: str
+    status: Status
+    """`verified`: by this machine. `trusted`: nobody has shown it here. `refused`: it is not so."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the judge brings: everything but the evidence itself. What is missing is taken on trust."""
+
+    suspect: Suspect | None = None
+    opened: OpenedKey | None = None
+    unmarked: Callable[[], VisionModel] | None = None
+    negatives: Sequence[Suspect] = ()
+    signers: Sequence[Ed25519PublicKey] = ()
+    certificates: Sequence[Certificate] = ()
+    suspect_date: datetime | None = None
+    """When the suspect was first seen."""
+    n_keys: int | None = None
+    """Keys that the claimant has registered; the claim has to hold for the best of them."""
+    level: float | None = None
+    compute: Compute | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All steps, in order."""
+
+    steps: tuple[Step, ...]
+    claim: bool
+    """Whether the evidence claims the suspect."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether the evidence claims the suspect and nothing of it was refused."""
+        return self.claim and not any(step.status == "refused" for step in self.steps)
+
+
+def judge(evidence: Evidence, method: Method, bench: Bench) -> Judgement:
+    """Replay an evidence file, step by step. Raises UsageError where it cannot be read at all."""
+    statement, signed = _read_statement(evidence, bench)
+    steps = [
+        _check_members(evidence, statement),
+        signed,
+        _check_suspect(evidence, bench),
+        *_check_commitment(evidence, statement, bench),
+        *_check_key(method, bench),
+        _replay(evidence, method, bench),
+        *_check_negatives(method, bench),
+        _count_keys(evidence, bench),
+    ]
+    return Judgement(tuple(steps), bool(evidence.finding.get("claim")))
+
+
+def _read_statement(evidence: Evidence, bench: Bench) -> tuple[Statement, Step]:
+    what = "who says so"
+    if ENVELOPE not in evidence.members:
+        statement = parse_document(evidence.members.get(STATEMENT, b""), Statement, "The statement")
+        return statement, Step(what, "trusted", "the statement is not signed")
+    if bench.signers:
+        try:
+            verified = verify_envelope(evidence.members[ENVELOPE], bench.signers)
+        except AmbError as error:
+            return _read_unverified(evidence), Step(what, "refused", str(error))
+        return verified.statement, Step(what, "verified", f"signed by {verified.signers[0]}")
+    return _read_unverified(evidence), Step(what, "trusted", "signed; --signer PUBLIC-KEY checks by whom")
+
+
+def _read_unverified(evidence: Evidence) -> Statement:
+    from amb.ownership.attestation import Envelope, decode_base64
+
+    envelope = parse_document(evidence.members[ENVELOPE], Envelope, "The signed statement")
+    return parse_document(decode_base64(envelope.payload, "payload"), Statement, "The signed statement")
+
+
+def _check_members(evidence: Evidence, statement: Statement) -> Step:
+    what = "the file is whole"
+    named = {subject.name: subject.digest.sha256 for subject in statement.subject[1:]}
+    members = {name: data for name, data in evidence.members.items() if name not in {STATEMENT, ENVELOPE}}
+    wrong = sorted(name for name in named.keys() | members.keys() if _hash(members.get(name)) != named.get(name))
+    if wrong:
+        return Step(what, "refused", f"{wrong[0]} is not what the statement says")
+    return Step(what, "verified", f"{len(members)} members have the digests that the statement names")
+
+
+def _hash(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _check_suspect(evidence: Evidence, bench: Bench) -> Step:
+    what, digest = "the suspect", evidence.finding.get("digest")
+    if digest is None:
+        return Step(what, "trusted", "nobody has its weights here; its answers are in the evidence")
+    if bench.suspect is None:
+        return Step(what, "trusted", "not given; --suspect compares it")
+    if bench.suspect.digest != digest:
+        return Step(what, "refused", "the model that was given is not the one that the evidence is about")
+    return Step(what, "verified", f"its tensors have the digest {digest[:16]}...")
+
+
+# What was fixed before
+
+
+def _check_commitment(evidence: Evidence, statement: Statement, bench: Bench) -> Iterator[Step]:
+    what = "what was fixed before"
+    if COMMITMENT not in evidence.members:
+        yield Step(what, "trusted", "there is no commitment, so the key may have been made after the suspect")
+        return
+    commitment = parse_document(evidence.members[COMMITMENT], Commitment, "The commitment")
+    registered = statement.predicate.pre_registration
+    if (
+        registered is None
+        or registered.value != commitment.digest
+        or commitment.method != evidence.finding.get("method")
+    ):
+        yield Step(what, "refused", "the commitment is not the one that the statement names, or of another method")
+        return
+    yield Step(what, "verified", f"method, level and key are those of sha256:{commitment.digest[:16]}...")
+    yield _check_date(evidence, commitment, bench)
+    if bench.opened is not None:
+        same = commitment.check_key(bench.opened.salt, bench.opened.data)
+        text = "the key is the one that was committed to" if same else "the key is not the one that was committed to"
+        yield Step("the key is that of the commitment", "verified" if same else "refused", text)
+
+
+def _check_date(evidence: Evidence, commitment: Commitment, bench: Bench) -> Step:
+    """A receipt that was verified decides; else the owner's clock says what it says."""
+    what = "it is older than the suspect"
+    try:
+        dates = list(_find_dates(evidence, bench))
+    except AmbError as error:
+        return Step(what, "refused", str(error))
+    date, shown = (min(dates), True) if dates else (_parse(commitment.created), False)
+    how = "a verified time stamp" if shown else "the owner's clock alone (no receipt that can be verified here)"
+    if bench.suspect_date is None:
+        return Step(what, "trusted", f"dated {date:%Y-%m-%d} by {how}; --suspect-date compares it")
+    if date >= bench.suspect_date:
+        return Step(
+            what, "refused", f"dated {date:%Y-%m-%d} by {how}, and the suspect is of {bench.suspect_date:%Y-%m-%d}"
+        )
+    return Step(what, "verified" if shown else "trusted", f"dated {date:%Y-%m-%d} by {how}")
+
+
+def _find_dates(evidence: Evidence, bench: Bench) -> Iterator[datetime]:
+    """Times of the stamps that are verified."""
+    names = [name for name in evidence.members if name.startswith(RECEIPTS)]
+    with open_scratch() as folder:
+        path = folder / COMMITMENT
+        write_new(path, evidence.members[COMMITMENT])
+        (folder / RECEIPTS).mkdir()
+        for name in names:
+            if not _PLAIN.fullmatch(name.removeprefix(RECEIPTS)):
+                raise UsageError("a receipt has a name that is no plain file's")
+            write_new(folder / RECEIPTS / name.removeprefix(RECEIPTS), evidence.members[name])
+        for receipt in read_receipts(path) if names else ():
+            if (time := check_receipt(path, receipt, bench.certificates)) is not None:
+                yield time
+
+
+def _parse(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+# The key, and the reading again
+
+
+def _check_key(method: Method, bench: Bench) -> Iterator[Step]:
+    what = "the key follows from its secret"
+    if bench.opened is None:
+        yield Step(what, "trusted", "the key was not opened; --key, or evidence with --open-key, shows it")
+        return
+    if bench.opened.key.reproducible:
+        yield Step(what, "refused", "it follows from a seed that results publish, so anybody can make it")
+        return
+    audit = method.audit_key(bench.opened.key, bench.unmarked() if bench.unmarked else None)
+    yield from (Step(what, "refused", text) for text in audit.wrong)
+    if not audit.wrong:
+        yield from (Step(what, "verified", text) for text in audit.recomputed)
+        yield from (Step(what, "trusted", text) for text in audit.trusted)
+
+
+def _replay(evidence: Evidence, method: Method, bench: Bench) -> Step:
+    what = "the reading"
+    suspect = bench.suspect or _answered_suspect(evidence, method)
+    if bench.opened is None or suspect is None:
+        return _check_counts(evidence, method)
+    try:
+        (finding,) = verify(
+            bench.opened, method, [suspect], unmarked=bench.unmarked, negatives=bench.negatives, level=bench.level, compute=bench.compute
+        )  # fmt: skip
+    except UsageError as error:
+        return Step(what, "refused", str(error))
+    found, said = describe_finding(finding), evidence.finding
+    if found["reading"] != said.get("reading"):
+        return Step(
+            what, "refused", f"read again, other symbols are right ({found['right']} and not {said.get('right')})"
+        )
+    if not finding.claim:
+        return Step(
+            what,
+            "refused",
+            f"read again, it claims nothing at level {finding.test.level:g} ({say_p(finding.corrected_p)})",
+        )
+    where = "on the suspect" if bench.suspect else "on the answers in the evidence"
+    return Step(
+        what,
+        "verified",
+        f"read again {where}: the same {found['right']} of {found['symbols']} symbols, {say_p(finding.corrected_p)}",
+    )
+
+
+def _answered_suspect(evidence: Evidence, method: Method) -> Suspect | None:
+    """The suspect's answers, where these are all that there is of it."""
+    answers = evidence.answers if evidence.finding.get("digest") is None else None
+    return None if answers is None else Suspect("the suspect", None, AnsweredView(play_back(answers), method.access))
+
+
+def _check_counts(evidence: Evidence, method: Method) -> Step:
+    """Without the key: whether p is what so many right symbols give."""
+    what, said = "the reading", evidence.finding
+    try:
+        p = binomial_p(int(said["right"]), int(said["symbols"]), 1 / int(said["alphabet"]))
+        same = abs(p - float(said["p_value"])) <= 1e-9 + 1e-6 * p
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        same = False
+    if method.null == "exact" and not same:
+        return Step(what, "refused", "p is not what so many right symbols give")
+    return Step(what, "trusted", "not made again: that takes the key, and the suspect or its answers")
+
+
+def _check_negatives(method: Method, bench: Bench) -> Iterator[Step]:
+    what = "innocent models stay silent"
+    if not bench.negatives or bench.opened is None or method.null != "exact":
+        text = (
+            "none of your own were read; --negatives REF reads some"
+            if not bench.negatives
+            else "they set the rank of the reading"
+        )
+        yield Step(what, "trusted", text)
+        return
+    for finding in verify(bench.opened, method, bench.negatives, unmarked=bench.unmarked, level=bench.level):
+        status: Status = "refused" if finding.claim else "verified"
+        yield Step(what, status, f"{finding.suspect.name}: {say_p(finding.corrected_p)}")
+
+
+def _count_keys(evidence: Evidence, bench: Bench) -> Step:
+    what, said = "how many keys there are", evidence.finding
+    p, level = said.get("corrected_p_value"), bench.level or said.get("level")
+    if bench.n_keys is None or not isinstance(p, float | int) or not isinstance(level, float | int):
+        return Step(what, "trusted", "taken for one; --keys N says how many the claimant has registered")
+    together = min(1.0, p * bench.n_keys)
+    text = f"the best of {bench.n_keys} has {say_p(together)} at most"
+    return Step(what, "verified" if together <= level else "refused", text)
+
+
+def opened_in(evidence: Evidence) -> Mapping[str, bytes]:
+    """The files of the key that the evidence opens, by name; none where it was not opened."""
+    found: dict[str, Any] = {
+        name.removeprefix(KEY_FOLDER): data for name, data in evidence.members.items() if name.startswith(KEY_FOLDER)
+    }
+    return found
+
+
+def to_json(judgement: Judgement) -> dict[str, Any]:
+    """A judgement as JSON."""
+    steps = [step._asdict() for step in judgement.steps]
+    return {"schema": 1, "stands": judgement.stands, "claim": judgement.claim, "steps": steps}

@@ -1,0 +1,174 @@
+"""Reading a key on suspects, and what may be concluded: the owner's question, "is that model mine?"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from amb.api.interfaces import Method
+from amb.api.records import Evidence
+from amb.api.types import ClaimKind
+from amb.errors import UsageError
+from amb.evaluation.statistics import ValidTest, correct_holm, detection_rate, errors, exact_test, source_test
+from amb.ownership.key_facts import OpenedKey
+from amb.ownership.reading import read_view
+from amb.runtime.compute import Compute
+
+if TYPE_CHECKING:
+    from amb.api.vision import SuspectView, VisionModel
+
+
+_SMALLEST: Final = 1e-300
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model in doubt, or whatever answers for it."""
+
+    name: str
+    digest: str | None
+    """64 digits over its tensors; None where nobody has its weights."""
+    view: SuspectView = field(repr=False)
+    source: str = ""
+    """For a negative: the model that it was made from."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was read on one suspect, and what follows."""
+
+    suspect: Suspect
+    evidence: Evidence = field(repr=False)
+    test: ValidTest
+    """At the level of this one suspect."""
+    claims: ClaimKind
+    corrected_p: float
+    """Over all suspects of the verification (Holm 1979); the claim rests on it."""
+    sources: tuple[str, ...] = ()
+    """Innocent models whose rank the test rests on, where the null is not exact."""
+
+    @property
+    def claim(self) -> bool:
+        """Whether the suspect may be claimed."""
+        return self.corrected_p <= self.test.level and bool(self.test.basis == "exact" or self.sources)
+
+    @property
+    def n_right(self) -> int:
+        """Symbols that are as the key expects them."""
+        return int((self.evidence.expected == self.evidence.observed).sum())
+
+    @property
+    def n_symbols(self) -> int:
+        """Symbols that the key has."""
+        return int(self.evidence.expected.size)
+
+
+def verify(
+    opened: OpenedKey,
+    method: Method,
+    suspects: Sequence[Suspect],
+    *,
+    unmarked: Callable[[], VisionModel] | None = None,
+    negatives: Sequence[Suspect] = (),
+    level: float | None = None,
+    compute: Compute | None = None,
+) -> list[Finding]:
+    """Read a key on each suspect. Several suspects share the error rate (Holm).
+
+    Raises UsageError for a key that anybody can make again, or that does not follow from its secret.
+    """
+    opened.key.require_secret()
+    if wrong := method.audit_key(opened.key).wrong:
+        raise UsageError(f"The key proves nothing: {wrong[0]}.")
+    level = level or opened.facts.level
+    innocent: dict[str, list[float]] = {}
+    for each in negatives:
+        evidence = read_view(method, opened.key, each.view, unmarked, compute)
+        innocent.setdefault(each.source or each.name, []).append(_rate(method, evidence))
+    read = [(each, read_view(method, opened.key, each.view, unmarked, compute)) for each in suspects]
+    tests = [_test(method, evidence, innocent, level) for _, evidence in read]
+    corrected = correct_holm([test.p_value for test in tests])
+    return [
+        Finding(suspect, evidence, test, method.claims, p, tuple(innocent))
+        for (suspect, evidence), test, p in zip(read, tests, corrected, strict=True)
+    ]
+
+
+def _test(method: Method, evidence: Evidence, innocent: Mapping[str, Sequence[float]], level: float) -> ValidTest:
+    if method.null == "exact":
+        return exact_test(evidence, level)
+    return source_test(_rate(method, evidence), innocent)
+
+
+def _rate(method: Method, evidence: Evidence) -> float:
+    return detection_rate(errors(evidence), method.default_tau)
+
+
+def say_finding(finding: Finding) -> str:
+    """The answer, in one sentence."""
+    name, p = finding.suspect.name, say_p(finding.corrected_p)
+    basis = _say_basis(finding)
+    if finding.claim:
+        what = (
+            "descends from the marked release"
+            if finding.claims == "marked release"
+            else "shares its lineage with the protected model"
+        )
+        return f"CLAIM: {name} {what} ({p}, {basis})."
+    if finding.test.basis == "calibrated" and not finding.sources:
+        return f"NO CLAIM on {name}: this method has no exact null and no innocent models were given (--negatives)."
+    return f"NO CLAIM on {name} ({p}, {basis}; a claim takes {finding.test.level:g} or less)."
+
+
+def say_p(p: float) -> str:
+    """A p-value as people read it; floating point has none between 1e-300 and 0."""
+    return f"p = {p:.2g}" if p >= 1e-3 else f"p = {p:.1e}" if p > _SMALLEST else f"p < {_SMALLEST:g}"
+
+
+def _say_basis(finding: Finding) -> str:
+    if finding.test.basis == "exact":
+        return f"exact: {finding.n_right} of {finding.n_symbols} symbols are right, where chance gives {1 / finding.evidence.alphabet:.0%}"
+    return f"by rank among {len(finding.sources)} sources of innocent models"
+
+
+LIMITS: Mapping[ClaimKind, str] = {
+    "marked release": "It says nothing of who made the key, or when, nor that other models of the same origin are innocent.",
+    "lineage": "Siblings of the protected model, made from the same unmarked one, can read as well: it is no proof of copying the release.",
+}
+"""What a claim of each kind does not say."""
+
+
+def describe_finding(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON, nothing of it secret."""
+    return {
+        "suspect": finding.suspect.name,
+        "digest": finding.suspect.digest,
+        "claim": finding.claim,
+        "claims": finding.claims,
+        "p_value": finding.test.p_value,
+        "corrected_p_value": finding.corrected_p,
+        "basis": finding.test.basis,
+        "level": finding.test.level,
+        "right": finding.n_right,
+        "symbols": finding.n_symbols,
+        "alphabet": finding.evidence.alphabet,
+        "sources": list(finding.sources),
+        "facts": dict(finding.evidence.facts),
+        "reading": digest_reading(finding.evidence),
+    }
+
+
+def digest_reading(evidence: Evidence) -> str:
+    """SHA-256 of which symbols were right: the same for whoever reads the same, and shows nothing of the key."""
+    import hashlib
+
+    right = evidence.expected == evidence.observed
+    return hashlib.sha256(f"{right.shape} {evidence.alphabet}".encode() + right.astype("u1").tobytes()).hexdigest()
+
+
+def open_suspect(name: str, model: VisionModel, method: Method, source: str = "") -> Suspect:
+    """A suspect whose model is at hand, seen as the method may see it."""
+    from amb.api.vision import SuspectView
+
+    return Suspect(name, model.full_digest(), SuspectView(model, method.access), source)

@@ -1,0 +1,306 @@
+"""Tells MLflow one run: in it a summary per method, in that its cells. Whatever was told before is found and not told again.
+
+Every MLflow run carries the tag `amb.id`, which follows from the results, and is FINISHED or FAILED only when all of it
+is there. So a call that failed half-way, or whose process was killed, is simply made again. A key never gets here: only
+its digest. What is told is in `amb/tracking/metrics.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from amb.api.component import digest_of
+from amb.runtime.scratch import is_alive, open_scratch
+from amb.tracking.metrics import (
+    Curves,
+    cell_curves,
+    cell_metrics,
+    cell_params,
+    cell_tags,
+    labels,
+    run_tags,
+    summary_curves,
+    summary_metrics,
+    summary_params,
+    text,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+    from amb.api.records import EmbeddingFacts
+    from amb.results.records import CellRecord
+    from amb.results.run_records import EmbeddingRecord
+    from amb.tracking.tracked_run import TrackedRun
+
+_IDENTITY: Final = "amb.id"
+"""Tag: which run, summary or cell of the results it is."""
+_PROCESS: Final = "amb.process"
+"""Tag: host and number of the process that writes the run."""
+_PARENT: Final = "mlflow.parentRunId"
+_WHOLE: Final = ("FINISHED", "FAILED")
+_BATCH: Final = 1000
+"""Most metrics that MLflow takes in one call, and runs that it gives."""
+
+
+class Summary(NamedTuple):
+    """What a method's cells amount to."""
+
+    method: str
+    cells: Sequence[CellRecord]
+    embedding: EmbeddingFacts | EmbeddingRecord | None
+    status: str
+
+
+class Files(NamedTuple):
+    """What of a cell, or of a run, is kept as files."""
+
+    document: Mapping[str, Any] | None = None
+    evidence: Path | None = None
+    figure: Path | None = None
+
+
+@dataclass
+class _Known:
+    """An MLflow run that is there."""
+
+    id: str
+    started: int
+    status: str = "RUNNING"
+    params: set[str] = field(default_factory=set)
+    parent: str | None = None
+    is_found: bool = False
+    """An earlier process has made it."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.status in _WHOLE
+
+
+class Session:
+    """What MLflow knows of a run, and how it learns the rest. Times are in milliseconds since 1970."""
+
+    def __init__(
+        self, open_client: Callable[[], tuple[MlflowClient, str]], run: TrackedRun, *, is_new: bool = False
+    ) -> None:
+        self.run = run
+        self.n_cells = 0
+        """Cells told in this session."""
+        self.n_closed = 0
+        """MLflow runs that were left RUNNING, by a process that is gone, and are closed now."""
+        self._open_client = open_client
+        self._place: tuple[MlflowClient, str] | None = None
+        self._known: dict[str, _Known] | None = {} if is_new else None
+        """None where it has to be looked up: in an older run, and after a failure."""
+
+    def begin(self, started: int) -> None:
+        """The run itself, with what was asked."""
+        with self._looking_again():
+            self._find_run(started)
+
+    def close_abandoned(self) -> None:
+        """Close what killed processes of this machine have left RUNNING, of whatever run."""
+        self.n_closed += _close_abandoned(*self._connect())
+
+    def tell_cell(self, cell: CellRecord, files: Files, started: int, ended: int | None = None) -> None:
+        """A cell, unless it is there."""
+        what = ("cell", cell.method, cell.kind, cell.suspect, cell.attack)
+        with self._looking_again():
+            above = self._find_summary(cell.method, started)
+            name = f"{cell.suspect} · {labels(self.run.methods).get(cell.method, cell.method)}"
+            made = self._find_or_create(what, name, cell_tags(self.run, cell), started, above)
+            if not made.is_whole:
+                self._log_figures(made, cell_metrics(cell), cell_params(self.run, cell), cell_curves(cell))
+                self._log_files(made, files, "verdict.json")
+                self._close(made, "FAILED" if cell.status == "failed" else "FINISHED", ended)
+                self.n_cells += 1
+
+    def close_summary(self, told: Summary, started: int, ended: int | None = None) -> None:
+        """The figures of a method whose cells are told."""
+        with self._looking_again():
+            made = self._find_summary(told.method, started)
+            if not made.is_whole:
+                self._log_figures(made, summary_metrics(told.cells, told.embedding), {}, summary_curves(told.cells))
+                self._close(made, told.status, ended)
+
+    def finish(self, files: Files, status: str, started: int, ended: int | None = None) -> None:
+        """The end of the run, with its document."""
+        with self._looking_again():
+            made = self._find_run(started)
+            if not made.is_whole:
+                self._log_files(made, files, "run.json")
+                self._close(made, status, ended)
+
+    def _find_run(self, started: int) -> _Known:
+        facts = self.run.facts
+        asked = {"suite": facts.suite, "owner": facts.owner}
+        methods = " ".join(method.spec for method in self.run.methods)
+        made = self._find_or_create(("run",), facts.id, {**run_tags(self.run, "run"), **asked}, started)
+        self._log_figures(made, {}, {**asked, "methods": methods, "seed": facts.seed})
+        return made
+
+    def _find_summary(self, method: str, started: int) -> _Known:
+        """The run above the cells of a method, made with the first of them; its figures come with the last."""
+        above = self._find_run(started)
+        name = f"{labels(self.run.methods).get(method, method)} · {self.run.facts.owner} · seed {self.run.facts.seed}"
+        made = self._find_or_create(("summary", method), name, run_tags(self.run, "summary"), started, above)
+        self._log_figures(made, {}, summary_params(self.run, method))
+        return made
+
+    # What is there
+
+    @contextmanager
+    def _looking_again(self) -> Iterator[None]:
+        """After a failure nobody knows what has arrived."""
+        try:
+            yield
+        except Exception:
+            self._known = None
+            raise
+
+    def _connect(self) -> tuple[MlflowClient, str]:
+        if self._place is None:
+            self._place = self._open_client()
+        return self._place
+
+    def _look(self) -> dict[str, _Known]:
+        """What MLflow has of this run. Of two that are the same one goes: a server was slower than our patience."""
+        if self._known is None:
+            client, experiment = self._connect()
+            found: dict[str, _Known] = {}
+            for run in _search(
+                client, experiment, f'tags.`amb.run` = "{text(self.run.facts.id).replace(chr(34), "?")}"'
+            ):
+                name, here = _find_identity(run), _describe(run)
+                other = found.setdefault(name, here)
+                if other is not here:
+                    found[name], extra = (here, other) if here.is_whole and not other.is_whole else (other, here)
+                    client.delete_run(extra.id)
+            self._known = found
+        return self._known
+
+    def _find_or_create(
+        self, what: Sequence[str], name: str, tags: Mapping[str, str], started: int, above: _Known | None = None
+    ) -> _Known:
+        client, experiment = self._connect()
+        identity = _identify(self.run.facts.id, what)
+        there = self._look().get(identity)
+        if there is None:
+            nested = {_PARENT: above.id} if above else {}
+            own = {"mlflow.runName": text(name)[:500], _PROCESS: name_process(), _IDENTITY: identity, **nested}
+            told = {**{tag: text(value) for tag, value in tags.items()}, **own}
+            made = client.create_run(experiment, start_time=started, tags=told)
+            there = self._look()[identity] = _Known(str(made.info.run_id), started, parent=above.id if above else None)
+        elif above and there.parent != above.id:
+            client.set_tag(there.id, _PARENT, above.id)
+            there.parent = above.id
+        return there
+
+    # What is told
+
+    def _log_figures(
+        self, made: _Known, metrics: Mapping[str, float], params: Mapping[str, Any], curves: Curves | None = None
+    ) -> None:
+        """Metrics, parameters, and curves as metrics stepped by tau; one call where MLflow takes as much at once.
+
+        They carry the time at which their run started, so that told twice they are the same.
+        """
+        from mlflow.entities import Metric, Param
+
+        points = [Metric(name, value, made.started, 0) for name, value in metrics.items()]
+        points += [
+            Metric(name, value, made.started, tau)
+            for name, curve in (curves or {}).items()
+            for tau, value in enumerate(curve)
+        ]
+        new = [Param(name, text(value)) for name, value in params.items() if name not in made.params]
+        client, _ = self._connect()
+        if points or new:
+            client.log_batch(made.id, metrics=points[:_BATCH], params=new)
+        for start in range(_BATCH, len(points), _BATCH):
+            client.log_batch(made.id, metrics=points[start : start + _BATCH])
+        made.params |= {param.key for param in new}
+
+    def _log_files(self, made: _Known, files: Files, name: str) -> None:
+        client, _ = self._connect()
+        if files.document is not None:
+            client.log_dict(made.id, dict(files.document), name)
+        if files.evidence and files.evidence.exists():
+            _log_evidence(client, made.id, files.evidence)
+        if files.figure and files.figure.exists():
+            client.log_artifact(made.id, str(files.figure))
+
+    def _close(self, made: _Known, status: str, ended: int | None) -> None:
+        if made.status != status:
+            self._connect()[0].set_terminated(made.id, status, ended)
+            self.n_closed += made.is_found and made.status == "RUNNING"
+            made.status = status
+
+
+def _close_abandoned(client: MlflowClient, experiment: str) -> int:
+    """A killed process leaves its runs RUNNING: close those of this machine whose process is gone; how many."""
+    host = name_process().partition(":")[0]
+    left = _search(client, experiment, f"attributes.status = 'RUNNING' and tags.`{_PROCESS}` LIKE '{host}:%'")
+    gone = [run for run in left if not is_alive(int(run.data.tags[_PROCESS].rpartition(":")[2]))]
+    for run in gone:
+        client.set_terminated(run.info.run_id, "KILLED")
+    return len(gone)
+
+
+def name_process() -> str:
+    """Host and number of this process."""
+    import socket
+
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _search(client: MlflowClient, experiment: str, query: str) -> list[MlflowRun]:
+    """All that match, page by page."""
+    page = client.search_runs([experiment], query, max_results=_BATCH)
+    found = list(page)
+    while page.token:
+        page = client.search_runs([experiment], query, max_results=_BATCH, page_token=page.token)
+        found += page
+    return found
+
+
+def _describe(run: MlflowRun) -> _Known:
+    info, data = run.info, run.data
+    params, parent = set(data.params), data.tags.get(_PARENT)
+    return _Known(str(info.run_id), int(info.start_time), str(info.status), params, parent, is_found=True)
+
+
+def _identify(run: str, what: Sequence[str]) -> str:
+    """The identity of a run, a summary or a cell: the same whoever tells it, and when."""
+    return digest_of([text(each) for each in (run, *what)])
+
+
+def _find_identity(run: MlflowRun) -> str:
+    """As it was written; of before 0.2.0 from tags and parameters."""
+    tags, params = run.data.tags, run.data.params
+    if _IDENTITY in tags:
+        return str(tags[_IDENTITY])
+    level, method = tags.get("amb.level", ""), params.get("method_spec", "")
+    cell = (method, tags.get("kind", ""), tags.get("suspect", ""), params.get("attack_spec", ""))
+    what = {"run": (), "summary": (method,)}.get(level, cell)
+    return _identify(tags["amb.run"], (level, *what))
+
+
+def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
+    """Which symbols were wrong, not what they were: the messages are part of the key and stay in the store."""
+    import numpy as np
+
+    from amb.api.records import Evidence
+
+    evidence = Evidence.load(path)
+    wrong = (evidence.expected != evidence.observed).astype(np.int64)
+    with open_scratch() as folder:
+        public = folder / "evidence.npz"
+        Evidence(np.zeros_like(wrong), wrong, evidence.alphabet).save(public)
+        client.log_artifact(run_id, str(public))

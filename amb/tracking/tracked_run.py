@@ -1,0 +1,81 @@
+"""What MLflow is told of a run beside its cells, as a value: made of a run that goes on, or of what one left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amb.api.component import value_text
+from amb.results.run_records import RunRecord, parse_run
+
+if TYPE_CHECKING:
+    from amb.api.interfaces import Method
+    from amb.api.run import Run
+    from amb.plugin.registry import Registry
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method as MLflow hears of it."""
+
+    spec: str
+    """Canonical."""
+    name: str
+    params: Mapping[str, Any]
+
+    def spell(self, param: str) -> str:
+        """A parameter's value as a spec spells it."""
+        return value_text(self.params.get(param))
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run and its methods."""
+
+    facts: RunRecord
+    methods: tuple[MethodFacts, ...]
+
+    def method(self, spec: str) -> MethodFacts:
+        """The method of a canonical spec."""
+        return next((each for each in self.methods if each.spec == spec), MethodFacts(spec, spec, {}))
+
+    @property
+    def precision(self) -> str:
+        """Of the models' arithmetic; results of before it was recorded have fp32."""
+        return str((self.facts.compute or {}).get("precision", "fp32"))
+
+
+def describe_method(method: Method) -> MethodFacts:
+    """A component's facts."""
+    return MethodFacts(method.canonical(), method.name, method.model_dump(mode="json"))
+
+
+def describe_run(run: Run) -> TrackedRun:
+    """A run that goes on."""
+    from amb.results.document import document
+
+    return TrackedRun(parse_run(document(run)["run"]), tuple(map(describe_method, run.plan.methods)))
+
+
+def describe_stored(facts: Mapping[str, Any], registry: Registry) -> TrackedRun:
+    """A run as it lies in an output folder."""
+    run = parse_run(facts)
+    return TrackedRun(run, tuple(_find_method(spec, registry) for spec in run.methods))
+
+
+def _find_method(spec: str, registry: Registry) -> MethodFacts:
+    """A method by its spec; where its plugin is not installed, what the spec says itself."""
+    from amb.api.spec import parse_spec
+    from amb.errors import UsageError
+
+    try:
+        found = describe_method(registry.method(spec))
+        return MethodFacts(spec, found.name, found.params)
+    except UsageError:
+        pass
+    try:
+        parsed = parse_spec(spec)
+    except UsageError:
+        return MethodFacts(spec, spec, {})
+    return MethodFacts(spec, parsed.name, parsed.params)

@@ -1,0 +1,208 @@
+"""MLflow that is away, slow or half-told: no result waits for it, and `sync` makes it whole, each cell exactly once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from amb.errors import AmbError
+from amb.plugin.manager import Manager
+from amb.runtime.progress import Silent
+from amb.tracking import background, observer, patience
+from amb.tracking.sync import SyncedRun, sync
+from tests.tracking.hostile_server import MANNERS, serving_badly
+from tests.tracking.made_up import find_faults, find_tracked, go_through, run_made_up, start_run
+
+PATIENCE = (0.05, 0.3, 1.2)
+"""Of a run for a server, in place of seconds."""
+
+
+@pytest.fixture(autouse=True)
+def short_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_SERVER", PATIENCE)
+    monkeypatch.setattr(background, "_LAST_PAUSE", 0.1)
+    monkeypatch.setattr(observer, "_given_up", {})
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with MLflow's file, for it takes seconds to make."""
+    from amb.tracking.database import ensure_database
+
+    folder = tmp_path_factory.mktemp("whole")
+    ensure_database(folder / "mlflow.db", folder / "mlartifacts", print, mend=False)
+    return folder
+
+
+def uri_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def tell(output: Path, manager: Manager, uri: str, monkeypatch: pytest.MonkeyPatch) -> list[SyncedRun]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return sync(output, manager.registry, Silent(), print)
+
+
+def of_run(database: Path, run: str) -> list[str]:
+    return sorted(each.info.run_name for each in find_tracked(uri_of(database)) if each.data.tags["amb.run"] == run)
+
+
+@pytest.mark.parametrize("manner", [*MANNERS, "dead"])
+def test_no_result_waits_for_a_bad_server_and_sync_makes_it_whole(
+    manner: str, tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_badly("503" if manner == "dead" else manner) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9" if manner == "dead" else address)
+        run, said, seconds = run_made_up(tracked_manager, tmp_path)
+        again = run_made_up(tracked_manager, tmp_path)
+    assert seconds < sum(PATIENCE) + 1.5
+    assert again[2] < 1, "what was given up is left alone for a while"
+    assert again[1] == []
+    (warning,) = said
+    assert "knows 0 of 8 cells of this run" in warning
+    assert f"`amb track sync --output-dir {tmp_path}`" in warning
+    assert warning.isprintable()
+    assert "mlflow" not in run.links
+    told = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+    assert [(each.run, each.cells, each.told, each.state) for each in told] == [
+        (each.id, 8, 8, "whole") for each in (run, again[0])
+    ]
+    assert len(of_run(database, run.id)) == 1 + 2 + 8
+    told = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+    assert [(each.told, each.closed) for each in told] == [(0, 0), (0, 0)]
+    assert len(of_run(database, run.id)) == 1 + 2 + 8
+
+
+def test_what_fails_for_a_moment_is_told_again_and_once(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fourth call fails, half of them after it was heeded: as a server that is slower than our patience."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    monkeypatch.setattr(background, "_PAUSES", (0.01,))
+    monkeypatch.setattr(background, "_LAST_PAUSE", 0.01)
+    calls = [0]
+    for name in ("create_run", "log_batch", "log_dict", "set_terminated"):
+        monkeypatch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name), calls))
+    run, said, _ = run_made_up(tracked_manager, tmp_path)
+    monkeypatch.undo()
+    assert calls[0] > 30
+    assert said == []
+    tracked = [each for each in find_tracked(uri_of(database)) if each.data.tags["amb.run"] == run.id]
+    assert len(tracked) == 1 + 2 + 8
+    assert {each.info.status for each in tracked} == {"FINISHED"}
+    client = MlflowClient(uri_of(database))
+    for cell in (each for each in tracked if each.data.tags["amb.level"] == "cell"):
+        curve = client.get_metric_history(cell.info.run_id, "detection_rate_at_tau")
+        assert [point.step for point in sorted(curve, key=lambda point: point.step)] == list(range(5)), "no point twice"
+
+
+def failing(method, calls):
+    def call(self, *args, **options):
+        calls[0] += 1
+        if calls[0] % 8 == 4:
+            raise ConnectionError("before")
+        done = method(self, *args, **options)
+        if calls[0] % 8 == 0:
+            raise ConnectionError("after")
+        return done
+
+    return call
+
+
+def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    monkeypatch.setattr(patience, "_FILE", PATIENCE)
+    calls, gone = [0], threading.Event()
+    create = MlflowClient.create_run
+
+    def go(self, *args, **options):
+        calls[0] += 1
+        if calls[0] > 5:
+            gone.wait(60)
+            raise ConnectionError("gone")
+        return create(self, *args, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_run", go)
+    run, said, seconds = run_made_up(tracked_manager, tmp_path)
+    gone.set()
+    monkeypatch.setattr(MlflowClient, "create_run", create)
+    assert seconds < sum(PATIENCE) + 4
+    assert "knows 3 of 8 cells of this run (no answer in time)" in said[0]
+    assert len(of_run(database, run.id)) == 5
+    (told,) = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+    assert (told.cells, told.told, told.closed) == (8, 5, 2), "the run and a summary were RUNNING"
+    assert len(of_run(database, run.id)) == 11
+
+
+def test_of_two_that_are_the_same_one_is_left(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may heed a request long after nobody waits for it any more."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    run, _, _ = run_made_up(tracked_manager, tmp_path)
+    client = MlflowClient(uri_of(database))
+    tracked = [each for each in find_tracked(uri_of(database)) if each.data.tags["amb.run"] == run.id]
+    for each in tracked:
+        client.create_run(each.info.experiment_id, tags=dict(each.data.tags))
+    (told,) = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+    assert told.told == 0
+    left = [each for each in find_tracked(uri_of(database)) if each.data.tags["amb.run"] == run.id]
+    assert {each.info.run_id for each in left} == {each.info.run_id for each in tracked}
+
+
+def test_sync_says_the_same_as_the_run_itself(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    run, _, _ = run_made_up(tracked_manager, tmp_path)
+    live = describe(database, run.id)
+    client = MlflowClient(uri_of(database))
+    for each in find_tracked(uri_of(database)):
+        client.delete_run(each.info.run_id)
+    tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+    assert describe(database, run.id) == live
+
+
+def describe(database: Path, run: str) -> dict[str, object]:
+    """Name, status, metrics, parameters and tags of all that MLflow has of a run, with the files' names."""
+    client = MlflowClient(uri_of(database))
+    found: dict[str, object] = {}
+    for each in find_tracked(uri_of(database)):
+        if each.data.tags["amb.run"] == run:
+            tags = {name: tag for name, tag in each.data.tags.items() if name != "mlflow.parentRunId"}
+            files = sorted(item.path for item in client.list_artifacts(each.info.run_id))
+            found[each.info.run_name] = (each.info.status, each.data.metrics, each.data.params, tags, files)
+    return found
+
+
+def test_a_run_that_goes_on_is_left_to_itself(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    run = start_run(tracked_manager, tmp_path)
+    go_through(tracked_manager, run, 3, finish=False)
+    (told,) = sync(tmp_path, tracked_manager.registry, Silent(), print)
+    assert (told.state, told.told) == ("running", 0)
+    tracked_manager.notify("amb_run_finished", run=run)
+    (told,) = sync(tmp_path, tracked_manager.registry, Silent(), print)
+    assert (told.state, told.cells, told.told) == ("whole", 3, 0)
+
+
+def test_sync_at_a_dead_server_is_one_line(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    run_made_up(tracked_manager, tmp_path)
+    started = time.monotonic()
+    with pytest.raises(AmbError, match="does not take what it is told") as caught:
+        tell(tmp_path, tracked_manager, "http://user:secret@127.0.0.1:9", monkeypatch)
+    assert time.monotonic() - started < 10
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert find_faults(tmp_path, uri_of(database)) != ["never"]

@@ -42,7 +42,7 @@ def regress(params: AdaptiveRegress, model: amb.VisionModel, ctx: amb.Context) -
 @torch.no_grad()
 def _look(params: AdaptiveRegress, model: amb.VisionModel, block: int, ctx: amb.Context) -> Seen:
     split, prefix = ctx.split("attacker"), model.backbone.n_prefix
-    rows = torch.arange(min(params.n_images, len(split))).split(_READ)
+    rows = torch.split(torch.arange(min(params.n_images, len(split))), _READ)
     parts = []
     for _, batch in ctx.load(split, rows):
         held = model.prefix(batch.images, block)
@@ -54,7 +54,8 @@ def _look(params: AdaptiveRegress, model: amb.VisionModel, block: int, ctx: amb.
 def whiten(means: Tensor, n: int) -> Tensor:
     """Leading principal components of mean patch tokens, each of variance 1, (images, components)."""
     left, _, _ = torch.linalg.svd((means - means.mean(dim=0)).double(), full_matrices=False)
-    return left[:, :n] * (len(means) - 1) ** 0.5
+    white: Tensor = left[:, :n] * (len(means) - 1) ** 0.5
+    return white
 
 
 def explain(params: AdaptiveRegress, z: Tensor, answers: Tensor, drawn: torch.Generator) -> Tensor:
@@ -66,7 +67,8 @@ def explain(params: AdaptiveRegress, z: Tensor, answers: Tensor, drawn: torch.Ge
     moments = functions.T @ functions
     penalty = params.ridge * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
     targets = (answers - answers.mean(dim=0)).double()
-    return (functions @ torch.linalg.solve(moments + penalty, functions.T @ targets)).float()
+    fit: Tensor = functions @ torch.linalg.solve(moments + penalty, functions.T @ targets)
+    return fit.float()
 
 
 def _evaluate_functions(params: AdaptiveRegress, z: Tensor, drawn: torch.Generator) -> Tensor:

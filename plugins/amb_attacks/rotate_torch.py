@@ -102,7 +102,8 @@ def get_map(model: amb.VisionModel, where: Where) -> nn.Linear:
 
 def draw_rotation(size: int, drawn: torch.Generator) -> Tensor:
     """A random orthogonal matrix, (size, size) double."""
-    return torch.linalg.qr(torch.randn(size, size, generator=drawn, dtype=torch.float64)).Q
+    rotation: Tensor = torch.linalg.qr(torch.randn(size, size, generator=drawn, dtype=torch.float64)).Q
+    return rotation
 
 
 def draw_rotation_of_norms(size: int, drawn: torch.Generator) -> Tensor:
@@ -111,7 +112,8 @@ def draw_rotation_of_norms(size: int, drawn: torch.Generator) -> Tensor:
     basis = torch.linalg.qr(torch.cat([ones, torch.randn(size, size - 1, generator=drawn, dtype=torch.float64)], 1)).Q
     inner = torch.eye(size, dtype=torch.float64)
     inner[1:, 1:] = draw_rotation(size - 1, drawn)
-    return basis @ inner @ basis.T
+    rotation: Tensor = basis @ inner @ basis.T
+    return rotation
 
 
 def _fold_scales(parts: amb.BlockParts) -> None:

@@ -115,7 +115,8 @@ def find_turn(suspect: amb.VisionModel, base: amb.VisionModel) -> Tensor | None:
 def _find_rotation(theirs: Tensor, ours: Tensor) -> Tensor:
     """Orthogonal Procrustes: the R that brings theirs @ R nearest to ours."""
     left, _, right = torch.linalg.svd(theirs.T @ ours)
-    return left @ right
+    rotation: Tensor = left @ right
+    return rotation
 
 
 def _list_stream_rows(model: amb.VisionModel) -> Tensor:
@@ -138,10 +139,11 @@ def _align_blocks(suspect: amb.VisionModel, base: amb.VisionModel, turn: Tensor 
     for block in range(base.n_blocks):
         theirs, ours = _get_parts(suspect, block), _get_parts(base, block)
         scale = _divide_gains(_read_gains(theirs), _read_gains(ours))
-        pairs = zip(read_block(theirs, turn), read_block(ours), strict=True)
-        found = [_choose_nearest(ours_part, theirs_part, scale) for theirs_part, ours_part in pairs]
-        _write_block(_get_parts(twin, block), *(part for part, _ in found))
-        undone += sum(changed for _, changed in found)
+        (attention, mlp), (our_attention, our_mlp) = read_block(theirs, turn), read_block(ours)
+        attention, heads_changed = _choose_nearest(our_attention, _list_attentions(our_attention, attention, scale))
+        mlp, neurons_changed = _choose_nearest(our_mlp, _list_mlps(our_mlp, mlp, scale))
+        _write_block(_get_parts(twin, block), attention, mlp)
+        undone += heads_changed + neurons_changed
     return twin, undone
 
 
@@ -195,7 +197,7 @@ def _get_parts(model: amb.VisionModel, block: int) -> amb.BlockParts:
 def read_block(parts: amb.BlockParts, turn: Tensor | None = None) -> tuple[Attention, Mlp]:
     """The matrices of a block; with a turn, in the basis of the stream that it leads to."""
     rows = (parts.query.weight, parts.key.weight, parts.value.weight, parts.output.weight.T)
-    heads = [each.detach().double().cpu().unflatten(0, (parts.n_heads, -1)) for each in rows]
+    heads = [torch.unflatten(each.detach().double().cpu(), 0, (parts.n_heads, -1)) for each in rows]
     neurons = [each.detach().double().cpu() for each in (parts.up.weight, parts.down.weight.T)]
     if turn is not None:
         heads, neurons = [each @ turn for each in heads], [each @ turn for each in neurons]
@@ -214,18 +216,22 @@ def _write_block(parts: amb.BlockParts, attention: Attention, mlp: Mlp) -> None:
 # Parts
 
 
-def _choose_nearest(ours: P, theirs: P, scale: Gains) -> tuple[P, bool]:
-    """Of the forms of a part the nearest, and whether it is another than the suspect's own.
+def _choose_nearest(ours: P, forms: Iterator[P]) -> tuple[P, bool]:
+    """Of the forms of a part the nearest, and whether it is another than the first, which is the suspect's own.
 
     The simpler come first, and a form has to be much nearer than those before it.
     """
-    forms = _list_forms(ours, theirs, scale)
     best = next(forms)
     distance, changed = measure_distance(ours, best), False
     for form in forms if distance > _NEAR else ():
         if (reached := measure_distance(ours, form)) < _NEARER * distance:
             best, distance, changed = form, reached, True
-    return (best if _fits(ours, best) else type(best)(*(torch.zeros_like(each) for each in ours))), changed
+    return (best if _fits(ours, best) else _blank(ours)), changed
+
+
+def _blank(part: P) -> P:
+    """A part that says nothing."""
+    return type(part)(*(torch.zeros_like(each) for each in part))
 
 
 def _fits(ours: Part, theirs: Part) -> bool:
@@ -244,20 +250,22 @@ def measure_distance(ours: Part, theirs: Part) -> float:
     return (total / n) ** 0.5 if n else float("inf")
 
 
-def _list_forms(ours: Part, theirs: Part, scale: Gains) -> Iterator[Part]:
-    """A part as it is, and with norms folded, units matched and bases fitted, alone and together; the simplest first."""
-    if isinstance(ours, Mlp) and isinstance(theirs, Mlp):
-        forms = [theirs, Mlp(theirs.up * scale.norm2, theirs.down * scale.scale2)]
+def _list_mlps(ours: Mlp, theirs: Mlp, scale: Gains) -> Iterator[Mlp]:
+    """An MLP as it is, with norms folded, and both with neurons matched."""
+    forms = [theirs, Mlp(theirs.up * scale.norm2, theirs.down * scale.scale2)]
+    yield from forms
+    yield from (match_neurons(ours, form) for form in forms)
+
+
+def _list_attentions(ours: Attention, theirs: Attention, scale: Gains) -> Iterator[Attention]:
+    """An attention as it is, with norms folded, both with heads matched, and those with bases fitted."""
+    query, key, value = (each * scale.norm1 for each in theirs[:3])
+    forms = [theirs, Attention(query, key, value, theirs.output * scale.scale1)]
+    yield from forms
+    if ours.query.shape[1:] == theirs.query.shape[1:]:
+        forms = [match_heads(ours, form) for form in forms]
         yield from forms
-        yield from (match_neurons(ours, form) for form in forms)
-    if isinstance(ours, Attention) and isinstance(theirs, Attention):
-        rows = [each * scale.norm1 for each in theirs[:3]]
-        forms = [theirs, Attention(*rows, theirs.output * scale.scale1)]
-        yield from forms
-        if ours.query.shape[1:] == theirs.query.shape[1:]:
-            forms = [match_heads(ours, form) for form in forms]
-            yield from forms
-            yield from (fit_bases(ours, form) for form in forms)
+        yield from (fit_bases(ours, form) for form in forms)
 
 
 def match_neurons(ours: Mlp, theirs: Mlp) -> Mlp:
@@ -335,4 +343,5 @@ def _solve_sylvester(left: Tensor, right: Tensor, wanted: Tensor) -> Tensor:
     """X with left X + X right = wanted, for symmetric matrices without negative eigenvalues."""
     (sizes, axes), (other_sizes, other_axes) = torch.linalg.eigh(left), torch.linalg.eigh(right)
     sums = sizes[..., :, None] + other_sizes[..., None, :]
-    return axes @ (axes.mT @ wanted @ other_axes / sums.clamp_min(1e-12)) @ other_axes.mT
+    solved: Tensor = axes @ (axes.mT @ wanted @ other_axes / sums.clamp_min(1e-12)) @ other_axes.mT
+    return solved

@@ -104,6 +104,9 @@ if TYPE_CHECKING:
     from amb.python.catalog import get_suite as get_suite
     from amb.python.catalog import list_components as list  # noqa: A004 (amb.list, as `amb list`)
     from amb.python.catalog import load_model as load_model
+    from amb.python.ownership import judge as judge
+    from amb.python.ownership import protect as protect
+    from amb.python.ownership import verify as verify
     from amb.python.results import Results as Results
     from amb.python.results import load_results as load_results
     from amb.python.runs import run as run
@@ -237,6 +240,7 @@ _HOME = {
         "list": "list_components",
         "load_model": "load_model",
     },
+    "amb.python.ownership": {"judge": "judge", "protect": "protect", "verify": "verify"},
     "amb.python.results": {"Results": "Results", "load_results": "load_results"},
     "amb.python.runs": {"run": "run"},
     "amb.python.sweeps": {"sweep": "sweep"},

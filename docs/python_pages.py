@@ -21,7 +21,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "The front door",
         "What the command line does, from Python, with the same words. [The tutorial](/docs/python.md) shows it at work.",
         ["run", "sweep", "load_results", "Results", "Sweep", "Compute", "list", "get_method", "get_attack", "get_suite",
-         "load_model", "build_model"],
+         "load_model", "build_model", "protect", "verify", "judge"],
     ),
     "components": (
         "What a plugin writes",

@@ -88,7 +88,7 @@ def test_one_run_goes_one_way_through_eight_rooms() -> None:
     known = rooms()
     for room in RUN - {"cli"}:
         outside = {other.removeprefix("amb.") for other in known[f"amb.{room}"]} - RUN
-        allowed = {"python": {"results", "report", "sweeps"}, "execution": {"training"}}.get(room, set())
+        allowed = {"python": {"ownership", "results", "report", "sweeps"}, "execution": {"training"}}.get(room, set())
         assert outside <= allowed, f"{room} knows {outside}"
 
 
@@ -100,7 +100,7 @@ def test_errors_and_runtime_know_nothing_above_them() -> None:
 def test_ownership_lies_below_the_doors() -> None:
     known = rooms()
     assert {room for room, others in known.items() if "amb.ownership" in others} <= {"amb.cli", "amb.python"}
-    below = {"runtime", "api", "plugin", "models", "evaluation", "results"}
+    below = {"runtime", "api", "plugin", "models", "evaluation", "execution", "results", "report"}
     assert known["amb.ownership"] <= {f"amb.{room}" for room in below}
 
 

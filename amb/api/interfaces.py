@@ -212,6 +212,10 @@ class Suite(Component, ABC):
     def split(self, role: Role) -> Split:
         """The images of one role; no source image serves two roles."""
 
+    def files(self, role: Role) -> Sequence[str] | None:
+        """Which files serve one role, in the order of its split; None where the suite makes its images."""
+        return None
+
     def data_facts(self) -> Mapping[str, Any] | None:
         """What of a data set on disk serves each role, for the results: counts and digests, no contents."""
         return None

@@ -14,16 +14,16 @@ COMMANDS = {
     "protect": "Write a marked copy of a model, the key to it, a commitment and a report.",
     "verify": "Read a key on a suspect: is that model mine, and how sure may one be?",
     "judge": "Replay somebody's evidence, step by step, and say what was verified.",
+    "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
+    "identity": "Make or show the key that one signs findings with.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",
+    "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
-    "identity": "Make or show the key that one signs findings with.",
-    "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
     "track": "Tell MLflow what it has missed: `amb track sync`.",
-    "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",
     "list": "List methods, attacks, suites or models.",
@@ -31,12 +31,15 @@ COMMANDS = {
     "explain": "Say what a word in a table means.",
     "profile": "Print a model's activation profile and its expressive block.",
     "plugins": "List the installed plugins and where they come from.",
+    "data": "Say which file serves which role of a suite.",
 }
 
 EXAMPLES = """
 \b
 Examples:
   amb run --method activemark --attack prune40
+  amb protect my-model/ --data photos/ -o protected
+  amb verify their-model/ --key protected/key
   amb sweep benchmarks/paper/table2.yaml
   amb list attacks
   amb show activemark
@@ -102,6 +105,8 @@ def main(args: list[str] | None = None) -> None:
     _stop_when_hung_up()
     try:
         code = cli.main(arguments, prog_name="amb", standalone_mode=False)
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()  # here, where what goes wrong can be said
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -110,8 +115,24 @@ def main(args: list[str] | None = None) -> None:
         _exit_with(_join_lines(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _exit_with("stopped. What is finished is in the store; the same command goes on from there.", 130)
+    except OSError as error:
+        _explain_stopped_output(error, debug="--debug" in arguments)
     except Exception as error:  # noqa: BLE001 (the one place where expected errors are printed)
         _print_expected(error, debug="--debug" in arguments)
+
+
+def _explain_stopped_output(error: OSError, debug: bool) -> None:
+    """A reader who has seen enough, as `head` has, ends a command quietly; a full disk in one line."""
+    import errno
+    import os
+
+    if debug or error.errno not in (errno.EPIPE, errno.ENOSPC):
+        raise error
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at the end
+    if error.errno == errno.EPIPE:
+        sys.exit(1)
+    _exit_with(f"{error.filename or 'The output'} cannot be written: {error.strerror}. Free space, and ask again.", 1)
 
 
 def _stop_when_hung_up() -> None:

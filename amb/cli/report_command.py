@@ -58,7 +58,7 @@ def command(
     document = collect(output_dir, sweep, runs)
     if layout or by or not reporter.whole:
         document = with_tables(document, layout or DEFAULT, by)
-    text = reporter.render(finite(document))
+    text = reporter.render(finite(document) if reporter.whole else document)
     if output is None:
         click.echo(text)
         return

@@ -55,27 +55,27 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
     uri = tracking_uri(output_dir)
     pages = links(client, experiment, sweep, _print_message)
     if is_remote(uri):
-        _print_pages(uri.rstrip("/"), pages, no_browser)
+        _print_pages(uri.rstrip("/"), uri.rstrip("/"), pages, no_browser)
         return 0
     _warn_of_others(host)
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         with serving(output_dir, host, pick_port(host, port), PATIENCE, _Waiting()) as server:
-            _print_pages(server.address, pages, no_browser)
+            _print_pages(server.address, server.quiet_address, pages, no_browser)
             _wait_until_stopped(server)
     except KeyboardInterrupt:
         _print_message("stopped.")
     return 0
 
 
-def _print_pages(address: str, pages: Mapping[str, str], no_browser: bool) -> None:
-    """The address on one line, then the pages; the comparison in the browser."""
+def _print_pages(address: str, shown: str, pages: Mapping[str, str], no_browser: bool) -> None:
+    """The address on one line, then the pages as they are best shown; the comparison in the browser."""
     import webbrowser
 
     click.echo(address)
     for name, page in pages.items():
-        click.echo(f"{name:<10}  {address}{page}")
-    if not no_browser and not webbrowser.open(address + pages["comparison"]):
+        click.echo(f"{name:<10}  {shown}{page}")
+    if not no_browser and not webbrowser.open(shown + pages["comparison"]):
         _print_message("no browser was found here; open an address above.")
 
 

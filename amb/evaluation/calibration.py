@@ -15,7 +15,7 @@ def rate_threshold(negative_rates: Sequence[float], fpr: float) -> float | None:
 
     (1 + #{negatives >= R}) / (n + 1) <= fpr holds exactly for R above the m-th largest negative, m = floor(fpr (n + 1)).
     """
-    m = int(np.floor(fpr * (len(negative_rates) + 1) + 1e-9))  # 0.05 x 20 is meant to be 1
+    m = _find_rank(fpr, len(negative_rates))
     return sorted(negative_rates, reverse=True)[m - 1] if m else None
 
 
@@ -32,14 +32,25 @@ def held_out(rates: Mapping[str, Sequence[float]], fpr: float) -> dict[str, Held
     Models made from one source are alike, so a threshold is never judged on relatives of those it was chosen on.
     Empty where the others are too few to support `fpr`.
     """
+    ordered = sorted(((rate, source) for source, members in rates.items() for rate in members), reverse=True)
+    places: dict[str, list[int]] = {}
+    for place, (_, source) in enumerate(ordered):
+        places.setdefault(source, []).append(place)
     found = {}
     for source, own in rates.items():
-        others = [rate for other, members in rates.items() if other != source for rate in members]
-        threshold = rate_threshold(others, fpr)
-        if threshold is None:
+        m = _find_rank(fpr, len(ordered) - len(own))
+        if not m:
             return {}
-        found[source] = HeldOut(sum(rate > threshold for rate in own), len(own))
+        at = m - 1
+        for place in places.get(source, ()):  # its own models make room for those behind them
+            at += place <= at
+        found[source] = HeldOut(sum(rate > ordered[at][0] for rate in own), len(own))
     return found
+
+
+def _find_rank(fpr: float, n: int) -> int:
+    """The m of `rate_threshold`."""
+    return int(np.floor(fpr * (n + 1) + 1e-9))  # 0.05 x 20 is meant to be 1
 
 
 def tau_for_negatives(curves: Sequence[Sequence[float]], n_trials: int, epsilon: float) -> int | None:

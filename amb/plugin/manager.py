@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-from amb.errors import PluginError
+from amb.errors import AmbError, PluginError
 from amb.plugin import specs as hookspecs
 from amb.plugin.registry import Plugin, Registry
 from amb.runtime.guard import guard_process
@@ -88,11 +88,15 @@ class Manager:
     def notify(self, hook: str, **arguments: Any) -> list[str]:
         """Call a lifecycle hook; returns the warnings to show, for an observer must never cost a result."""
         warnings = []
-        for implementation in getattr(self._pm.hook, hook).get_hookimpls():
+        for implementation in reversed(
+            getattr(self._pm.hook, hook).get_hookimpls()
+        ):  # pluggy's order: `trylast` is last
             try:
                 wanted = {name: arguments[name] for name in implementation.argnames}
                 with guard_process():
                     implementation.function(**wanted)
+            except AmbError as error:  # its text is for the user
+                warnings.append(f"plugin '{implementation.plugin_name}': {error}")
             except Exception as error:
                 name = implementation.plugin_name
                 warnings.append(f"plugin '{name}' failed in {hook}: {type(error).__name__}: {error}")

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from amb.api.vision import VisionModel
     from amb.ownership.answers import Answer
 
+_ENDINGS = (".safetensors", ".safetensors.index.json")
+"""What a path may leave out."""
+
 
 def protect(
     model: str | Path,
@@ -81,8 +84,11 @@ def plan_protection(
 
 
 def resolve_model(text: str | Path) -> str:
-    """A reference as it is; a path that is there as `file/<path>`."""
-    return f"file/{Path(text).expanduser().resolve()}" if Path(text).expanduser().exists() else str(text)
+    """A reference as it is; a path that is there, perhaps with options behind it, as `file/<path>`."""
+    path, mark, options = str(text).partition(":")
+    there = Path(path).expanduser()
+    is_there = there.exists() or any(there.with_name(f"{there.name}{ending}").exists() for ending in _ENDINGS)
+    return f"file/{there.resolve()}{mark}{options}" if is_there else str(text)
 
 
 def find_images(ref: str, data: str | Path | None, registry: Registry) -> Suite:

@@ -53,7 +53,8 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """The table as documents carry it."""
-        return {**asdict(self), "columns": [asdict(column) for column in self.columns]}
+        parts = {"title": self.title, "rows": self.rows, "notes": self.notes, "findings": self.findings}
+        return {**parts, "columns": [asdict(column) for column in self.columns]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Table:

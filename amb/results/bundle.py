@@ -8,48 +8,43 @@ checked before anything is written, and nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.errors import AmbError, BadParamsError, StoreError
 from amb.results.aggregate import judged
+from amb.results.archive import MOST_BYTES, MOST_FILES, Budget, Refused, open_archive
 from amb.results.collect import StoredRun, find_runs
-from amb.results.lines import write_line
+from amb.results.lines import describe_damage, write_lines
+from amb.results.plain_json import MOST_VALUES, count_values, parse_json
 from amb.results.records import CellRecord, parse_cell
 from amb.results.verify import Mismatch, check_cells
 from amb.results.versions import READABLE, SCHEMA, list_readable
+from amb.results.wrong_symbols import pack_errors, unpack_errors
+from amb.runtime.regular_files import open_file
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from amb.results.wrong_symbols import Wrong
 
-    Wrong = NDArray[np.uint8]
-
-MOST_BYTES: Final = 1 << 30
-"""Unpacked size from which a bundle is refused."""
-MOST_RUNS: Final = 10_000
+MOST_CELLS: Final = 20_000
+"""Of one run; each is computed again when it is read."""
+_ARRAY_HEADER: Final = 128
+"""Bytes before an array in a npy file."""
 _FILES: Final = ("run.json", "results.jsonl", "errors.npz")
 _NAME: Final = re.compile(
     rf"manifest\.json|runs/([0-9A-Za-z][0-9A-Za-z_-]{{0,99}})/({'|'.join(map(re.escape, _FILES))})"
 )
-_ARRAY: Final = re.compile(r"([0-9a-f]{8,64})\.npy")
 _TRACEBACK: Final = re.compile(r" \(traceback in .*\)$", re.DOTALL)
 _OF_THE_RUN: Final = ("suite", "owner", "sweep", "run")
 """Keys that a run puts beside a cell's own."""
-
-
-class _Refused(Exception):  # noqa: N818 (its text is the reason that the error for the user gives)
-    """What is wrong with a bundle."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ class PublicRun:
         """Its files as they lie in a bundle and in an output folder."""
         document = {"schema": self.schema, "run": self.facts, "cells": self.cells}
         lines = "".join(json.dumps(cell, allow_nan=False) + "\n" for cell in self.cells)
-        contents = (json.dumps(document, indent=1, allow_nan=False).encode(), lines.encode(), _pack_errors(self.errors))
+        contents = (json.dumps(document, indent=1, allow_nan=False).encode(), lines.encode(), pack_errors(self.errors))
         return dict(zip(_FILES, contents, strict=True))
 
 
@@ -97,6 +92,7 @@ def write_bundle(runs: Sequence[PublicRun], path: Path) -> str:
     from amb import __version__
 
     files = {f"runs/{run.id}/{name}": data for run in runs for name, data in run.files().items()}
+    _check_readable(runs, files)
     manifest = {
         "schema": SCHEMA,
         "format": "amb-results",
@@ -112,13 +108,14 @@ def write_bundle(runs: Sequence[PublicRun], path: Path) -> str:
 
 def read_bundle(path: Path) -> list[PublicRun]:
     """The runs of a bundle, every digest verified and every rate computed again. Raises BadParamsError."""
+    budget = Budget()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, open_archive(file, budget) as archive:
             _check_names(archive)
-            return _read_archive(archive)
+            return _read_archive(archive, budget)
     except OSError as error:
         raise BadParamsError(f"The bundle {path} cannot be read: {error.strerror or error}. Give another.") from None
-    except (_Refused, Mismatch) as why:
+    except (Refused, Mismatch) as why:
         raise BadParamsError(f"The bundle {path} is refused: {why}. Ask for it to be exported again.") from None
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         raise BadParamsError(f"{path} is no bundle of results, or a damaged one ({error}). Export it again.") from None
@@ -145,10 +142,32 @@ def write_runs(runs: Sequence[PublicRun], output: Path) -> dict[str, bool]:
     return new
 
 
+def _check_readable(runs: Sequence[PublicRun], files: Mapping[str, bytes]) -> None:
+    """Raise StoreError for what `read_bundle` would refuse for its size."""
+    too_many = [run for run in runs if len(run.cells) > MOST_CELLS]
+    if too_many:
+        raise StoreError(
+            f"Run {too_many[0].id} has {len(too_many[0].cells):,} cells; a bundle takes {MOST_CELLS:,} a run."
+        )
+    n_bytes = sum(map(len, files.values())) + _limit_manifest(len(files) + 1)
+    n_bytes += sum(each.nbytes + _ARRAY_HEADER for run in runs for each in run.errors.values())
+    n_values = sum(count_values(data) for name, data in files.items() if not name.endswith(".npz"))
+    if len(files) >= MOST_FILES or n_bytes > MOST_BYTES or n_values > MOST_VALUES:
+        raise StoreError(
+            f"{len(runs):,} runs of {n_values:,} values and {n_bytes:,} bytes are too much for a bundle. "
+            "Export some of them: --sweep or --run."
+        )
+
+
 # One's own runs
 
 
 def _make_public(output: Path, stored: StoredRun) -> PublicRun:
+    if damaged := stored.read_lines().damaged:
+        raise StoreError(
+            f"Run {stored.id} in {output} is not exported: in its results.jsonl {describe_damage(damaged)} was changed or "
+            "lost. Run the same command again and delete the folder, or export others: --run."
+        )
     facts = {**stored.facts, "folder": f"runs/{stored.id}", "links": {}}
     run = PublicRun(stored.schema, facts, [_strip_cell(cell) for cell in stored.read_cells()], {})
     run = replace(run, errors=_load_errors(output, run))
@@ -170,8 +189,8 @@ def _load_errors(output: Path, run: PublicRun) -> dict[str, Wrong]:
     imported = output / "runs" / run.id / "errors.npz"
     if imported.exists():
         try:
-            return _unpack_errors(imported.read_bytes())
-        except (_Refused, zipfile.BadZipFile) as why:
+            return unpack_errors(imported.read_bytes(), Budget())
+        except (Refused, zipfile.BadZipFile) as why:
             raise StoreError(f"{imported} is damaged ({why}). Delete the run's folder and import it again.") from None
     wanted = {cell.digests["evidence"]: cell for cell in judged(run.records)}
     return {digest: _load_wrong(output, digest, cell) for digest, cell in sorted(wanted.items())}
@@ -198,78 +217,97 @@ def _load_wrong(output: Path, digest: str, cell: CellRecord) -> Wrong:
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:
-    """Only a bundle's own files, each once, none a link, and of a bearable size."""
-    entries = archive.infolist()
-    if len(entries) > MOST_RUNS * len(_FILES) + 1:
-        raise _Refused(f"it holds {len(entries):,} files")
-    seen: set[str] = set()
-    for entry in entries:
-        name = entry.orig_filename
-        if not _NAME.fullmatch(name) or entry.filename != name:
-            raise _Refused(f"it holds {name!r:.120}, which is no file of a bundle")
-        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise _Refused(f"{name} is a link or a device")
-        if name in seen:
-            raise _Refused(f"{name} is in it twice")
-        seen.add(name)
-    _check_size(archive)
+    """Only a bundle's own files, and not too many."""
+    names = [(entry.orig_filename, entry.filename) for entry in archive.infolist()]
+    if len(names) > MOST_FILES:
+        raise Refused(f"it holds {len(names):,} files")
+    for name, read_as in names:
+        if not _NAME.fullmatch(name) or read_as != name:
+            raise Refused(f"it holds {name!r:.120}, which is no file of a bundle")
 
 
-def _check_size(archive: zipfile.ZipFile) -> None:
-    size = sum(entry.file_size for entry in archive.infolist())  # zipfile never unpacks more than an entry declares
-    if size > MOST_BYTES:
-        raise _Refused(f"unpacked it takes {size:,} bytes, more than {MOST_BYTES:,}")
-
-
-def _read_archive(archive: zipfile.ZipFile) -> list[PublicRun]:
+def _read_archive(archive: zipfile.ZipFile, budget: Budget) -> list[PublicRun]:
     from amb.results.schema import Manifest
 
     if "manifest.json" not in archive.namelist():
-        raise _Refused("it has no manifest.json")
-    manifest = _parse_json(archive.read("manifest.json"), "manifest.json")
+        raise Refused("it has no manifest.json")
+    size, n_files = archive.getinfo("manifest.json").file_size, len(archive.namelist())
+    if size > _limit_manifest(n_files):
+        raise Refused(f"its manifest.json takes {size:,} bytes, more than {n_files} files need")
+    manifest = _parse_json(archive.read("manifest.json"), "manifest.json", budget)
     if not isinstance(manifest, dict) or manifest.get("schema") not in READABLE:
-        raise _Refused(f"it is not of schema {list_readable()}, which this version of amb reads")
+        raise Refused(f"it is not of schema {list_readable()}, which this version of amb reads")
     _validate_form(Manifest, manifest, "manifest.json")
     claimed = manifest.pop("digest")
     if claimed != _hash_bytes(_encode_canonical(manifest)):
-        raise _Refused("manifest.json was changed: its digest is another")
-    files = _verify_files(archive, manifest["files"])
+        raise Refused("manifest.json was changed: its digest is another")
+    _check_listed(archive, manifest["files"])
     wanted = {f"runs/{run}/{name}" for run in manifest["runs"] for name in _FILES}
-    if wanted != set(files):
-        raise _Refused(f"its runs need {len(wanted)} files and it lists {len(files)}")
-    return [_read_run(run, files, about["digest"]) for run, about in manifest["runs"].items()]
+    if wanted != set(manifest["files"]):
+        raise Refused(f"its runs need {len(wanted)} files and it lists {len(manifest['files'])}")
+    reader = _RunReader(archive, manifest["files"], budget)
+    return [reader.read(run, about["digest"]) for run, about in manifest["runs"].items()]
 
 
-def _verify_files(archive: zipfile.ZipFile, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
-    """Every file that the manifest lists, and no other, with the SHA-256 that it says."""
+def _limit_manifest(n_files: int) -> int:
+    """Bytes that a manifest takes at most; it says some 400 of each file."""
+    return 4096 + 1024 * n_files
+
+
+def _check_listed(archive: zipfile.ZipFile, listed: Mapping[str, Any]) -> None:
+    """Every file that the manifest lists is there, and no other."""
     there = set(archive.namelist()) - {"manifest.json"}
     for name in sorted(there ^ set(listed)):
-        raise _Refused(
+        raise Refused(
             f"{name!r:.120} is {'not listed in' if name in there else 'missing, though listed in'} its manifest"
         )
-    files = {name: archive.read(name) for name in listed}
-    for name, data in files.items():
-        if _hash_bytes(data) != listed[name]["sha256"] or len(data) != listed[name]["bytes"]:
-            raise _Refused(f"{name} was changed: its SHA-256 is another than the manifest's")
-    return files
 
 
-def _read_run(run: str, files: Mapping[str, bytes], digest: str) -> PublicRun:
-    from amb.results.schema import CellForm, RunDocument
+@dataclass(frozen=True)
+class _RunReader:
+    """Reads the runs of an archive one after the other, so that the text of one is in memory."""
 
-    facts_file, cells_file, errors_file = (f"runs/{run}/{name}" for name in _FILES)
-    document = _parse_json(files[facts_file], facts_file)
-    _validate_form(RunDocument, document, facts_file)
-    cells = [_parse_json(line, cells_file) for line in files[cells_file].splitlines()]
-    for number, cell in enumerate(cells, 1):
-        _validate_form(CellForm, cell, f"{cells_file}, line {number}")
-    if document["run"]["id"] != run:
-        raise _Refused(f"{facts_file} is of another run")
-    read = PublicRun(document["schema"], document["run"], cells, _unpack_errors(files[errors_file]))
-    if read.digest != digest:
-        raise _Refused(f"run {run} has another digest than the manifest says")
-    check_cells(read.records, read.errors)
-    return read
+    archive: zipfile.ZipFile
+    listed: Mapping[str, Mapping[str, Any]]
+    budget: Budget
+
+    def read(self, run: str, digest: str) -> PublicRun:
+        """One run, all of it checked. Raises Refused, Mismatch."""
+        facts_file, cells_file, errors_file = (f"runs/{run}/{name}" for name in _FILES)
+        document, cells = self._read_document(facts_file), self._read_cells(cells_file)
+        if document["run"]["id"] != run:
+            raise Refused(f"{facts_file} is of another run")
+        errors = unpack_errors(self._read_file(errors_file), self.budget)
+        read = PublicRun(document["schema"], document["run"], cells, errors)
+        if read.digest != digest:
+            raise Refused(f"run {run} has another digest than the manifest says")
+        check_cells(read.records, read.errors)
+        return read
+
+    def _read_file(self, name: str) -> bytes:
+        """The bytes of a file that have the SHA-256 that the manifest says."""
+        data, said = self.archive.read(name), self.listed[name]
+        if _hash_bytes(data) != said["sha256"] or len(data) != said["bytes"]:
+            raise Refused(f"{name} was changed: its SHA-256 is another than the manifest's")
+        return data
+
+    def _read_document(self, name: str) -> Any:
+        from amb.results.schema import RunDocument
+
+        document = _parse_json(self._read_file(name), name, self.budget)
+        _validate_form(RunDocument, document, name)
+        return document
+
+    def _read_cells(self, name: str) -> list[Any]:
+        from amb.results.schema import CellForm
+
+        lines = self._read_file(name).splitlines()
+        if len(lines) > MOST_CELLS:
+            raise Refused(f"{name} holds {len(lines):,} cells, more than {MOST_CELLS:,}")
+        cells = [_parse_json(line, name, self.budget) for line in lines]
+        for number, cell in enumerate(cells, 1):
+            _validate_form(CellForm, cell, f"{name}, line {number}")
+        return cells
 
 
 def _validate_form(model: Any, value: Any, where: str) -> None:
@@ -280,66 +318,16 @@ def _validate_form(model: Any, value: Any, where: str) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"])) or "it"
-        raise _Refused(f"{where}: {at:.120}: {first['msg']}") from None
+        raise Refused(f"{where}: {at:.120}: {first['msg']}") from None
 
 
-def _parse_json(data: bytes, where: str) -> Any:
-    """Plain JSON: no NaN, no infinity, no half of a character that could not be written again."""
+def _parse_json(data: bytes, where: str, budget: Budget) -> Any:
+    """Plain JSON within the budget."""
+    budget.take_values(data)
     try:
-        value = json.loads(data, parse_constant=partial(_refuse_constant, where))
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise _Refused(f"{where} is not JSON ({error!s:.120})") from None
-    return value
-
-
-def _refuse_constant(where: str, name: str) -> None:
-    raise _Refused(f"{where} holds {name}, which JSON does not have")
-
-
-# Wrong symbols as npz
-
-
-def _pack_errors(errors: Mapping[str, Wrong]) -> bytes:
-    import numpy as np
-
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = dict(errors)
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _unpack_errors(data: bytes) -> dict[str, Wrong]:
-    """The arrays of an npz, read without numpy's loader, which would allocate whatever a header claims."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        _check_size(archive)
-        return {digest: _parse_array(archive.read(name), name) for digest, name in _list_arrays(archive)}
-
-
-def _list_arrays(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    seen: set[str] = set()
-    for name in archive.namelist():
-        found = _ARRAY.fullmatch(name)
-        if not found or name in seen:
-            raise _Refused(f"errors.npz holds {name!r:.120}")
-        seen.add(name)
-        yield found[1], name
-
-
-def _parse_array(data: bytes, name: str) -> Wrong:
-    """One array of zeros and ones. Raises _Refused for any other type, objects that would be unpickled among them."""
-    import numpy as np
-
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        array = np.frombuffer(data, np.uint8, offset=stream.tell()).reshape(shape)
+        return parse_json(data)
     except ValueError as error:
-        raise _Refused(f"errors.npz, {name}: {error!s:.120}") from None
-    if version != (1, 0) or dtype != np.uint8 or fortran or array.ndim != 2 or not array.size or array.max() > 1:
-        raise _Refused(f"errors.npz, {name}: not a table of zeros and ones")
-    return array
+        raise Refused(f"{where} is not JSON ({error!s:.120})") from None
 
 
 # Writing
@@ -378,7 +366,7 @@ def _write_run(run: PublicRun, output: Path) -> None:
         for name, data in run.files().items():
             (folder / name).write_bytes(data)
         if run.schema >= 2:  # in a bundle the manifest has digests, in a folder each line has its own
-            (folder / "results.jsonl").write_text("".join(map(write_line, run.cells)), encoding="utf-8")
+            (folder / "results.jsonl").write_text(write_lines(run.cells, run.id), encoding="utf-8")
         folder.rename(output / "runs" / run.id)
 
 

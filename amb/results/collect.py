@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from amb.errors import BadParamsError, MissingError, StoreError, near_names
+from amb.results.document import is_sealed
 from amb.results.latest import keep_latest
-from amb.results.lines import read_lines, warn_of_damage
+from amb.results.lines import LARGEST, Lines, read_lines, read_plain_lines, warn_of_damage
+from amb.results.plain_json import parse_json
 from amb.results.versions import READABLE, SCHEMA, list_readable, upgrade_cell
+from amb.runtime.regular_files import read_file
 
 _QUESTION: Final = ("suite", "owner", "method", "suspect", "attack", "kind", "seed")
 """What makes two cells the same question."""
@@ -25,6 +27,8 @@ class StoredRun:
     schema: int
     facts: Mapping[str, Any]
     """What is said of it beside its cells."""
+    n_cells: int
+    """How many it had when it was finished; 0 where it was killed, or goes on."""
 
     @property
     def id(self) -> str:
@@ -33,12 +37,23 @@ class StoredRun:
 
     def read_cells(self) -> list[dict[str, Any]]:
         """The cells that it finished, each once, as they lie there; a killed run's too, a line cut short is left out."""
-        path, where = self.folder / "results.jsonl", _list_shared(self.facts)
-        found = read_lines(path, with_digests=self.schema >= 2)
+        where, found = _list_shared(self.facts), self.read_lines()
         if found.damaged:
-            warn_of_damage(path, found.damaged)
-        cells = (cell for cell in found.cells if set(_QUESTION) <= {*cell, *where})
-        return _keep_latest({**cell, **where} for cell in cells)
+            warn_of_damage(self.lines_path, found.damaged)
+        return _keep_latest({**cell, **where} for cell in found.cells)
+
+    def read_lines(self) -> Lines:
+        """The lines of its file, and which of them are damaged."""
+        return (
+            read_lines(self.lines_path, self.id, self.n_cells)
+            if self.schema >= 2
+            else read_plain_lines(self.lines_path)
+        )
+
+    @property
+    def lines_path(self) -> Path:
+        """Where its cells lie, a line each."""
+        return self.folder / "results.jsonl"
 
 
 def collect(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) -> dict[str, Any]:
@@ -121,16 +136,18 @@ def _open_run(folder: Path) -> StoredRun:
     """A run without its cells. Raises StoreError where run.json is damaged or of a schema that is not read."""
     path = folder / "run.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        facts, schema = document["run"], document.get("schema", 1)
+        document = parse_json(read_file(path, LARGEST))
+        facts, schema, cells = document["run"], document.get("schema", 1), document.get("cells", [])
         why = "" if {"id", "suite", "owner"} <= set(facts) else "it does not say which run it is"
+        if not isinstance(cells, list) or not is_sealed(document):
+            why = "it was changed since it was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error)
     if why:
         raise StoreError(f"{path} is damaged ({why}). Delete the folder, or run it again.")
     if schema not in READABLE:
         raise StoreError(f"{path} is of schema {schema!s:.20}; this amb reads {list_readable()}. Install a newer amb.")
-    return StoredRun(folder, schema, facts)
+    return StoredRun(folder, schema, facts, len(cells))
 
 
 def _list_shared(facts: Mapping[str, Any]) -> dict[str, Any]:

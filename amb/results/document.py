@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.component import finite
+from amb.api.component import digest_of, finite
 from amb.results.versions import SCHEMA
 
 if TYPE_CHECKING:
     from amb.api.run import Run
+
+DIGEST: Final = "document_digest"
+"""Key of `run.json` beside those of the document."""
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with its digest, as it lies in a file."""
+    return {**content, DIGEST: digest_of(content)}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Whether a file's digest is that of its document. Before schema 2 files had none, and what others write may have none."""
+    said = content.get(DIGEST)
+    return said is None or said == digest_of({key: value for key, value in content.items() if key != DIGEST})
 
 
 def document(run: Run) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(write_line(result.to_json()))
+        file.write(write_line(result.to_json(), run.id, len(run.results)))
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
 
@@ -60,7 +60,9 @@ def _describe_known(run: Run) -> tuple[bool, int]:
 
 def _write_json(run: Run, content: Mapping[str, Any]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, allow_nan=False)
+    from amb.results.document import seal
+
+    text = json.dumps(seal(content), indent=1, allow_nan=False)
     draft = run.folder / ".run.json"
     draft.write_text(text + "\n", encoding="utf-8")
     draft.replace(run.folder / "run.json")

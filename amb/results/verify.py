@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 1e-6
 """How far a figure may lie from the one computed again: what libraries of another version may differ by."""
 
+LONGEST: Final = 2**14
+"""Trials, and symbols of a trial, in evidence that is computed again; a key has some hundreds."""
+MOST_COMPARED: Final = 2 * 10**10
+"""Symbols that are compared for the bounds of one method's negatives: some 2,000 negatives of 4,096 symbols."""
+
 
 class Mismatch(Exception):  # noqa: N818 (its text is the reason that the error for the user gives)
     """A figure that does not follow from the wrong symbols."""
@@ -36,15 +41,36 @@ def check_cells(cells: Sequence[CellRecord], errors: Mapping[str, NDArray[np.uin
     for spare in sorted(set(errors) - wanted):
         raise Mismatch(f"the evidence {spare} belongs to no cell")
     evidence = {digest: _make_evidence(wrong) for digest, wrong in errors.items()}
+    _check_work(known, evidence)
     bounds = _Bounds(known, evidence)
     for cell in known:
         if _find_digest(cell) not in evidence:
             raise Mismatch(f"{_name_cell(cell)}: there is no evidence of it")
+        _check_length(cell, evidence[_find_digest(cell)])
         for what, said, found in _compare_figures(cell.verdict, evidence[_find_digest(cell)], bounds.find(cell)):
             if not _is_close(said, found):
                 raise Mismatch(
                     f"{_name_cell(cell)}: {what} is said to be {said!s:.40}; its evidence gives {found!s:.40}"
                 )
+
+
+def _check_work(known: Sequence[JudgedRecord], evidence: Mapping[str, Evidence]) -> None:
+    """Each negative is judged by the others, so many take long, and a stranger may claim any number. Raises Mismatch."""
+    for method, cells in by_method(negatives(known)).items():
+        symbols = [evidence[_find_digest(cell)].expected.size for cell in cells if _find_digest(cell) in evidence]
+        if (work := sum(symbols) * len(symbols)) > MOST_COMPARED:
+            raise Mismatch(
+                f"{printable(method[:200])} has {len(symbols):,} negatives: {work:.1e} comparisons of symbols"
+            )
+
+
+def _check_length(cell: JudgedRecord, evidence: Evidence) -> None:
+    """A curve has a value for each number of wrong symbols: looked at before as many are made. Raises Mismatch."""
+    if max(evidence.expected.shape) > LONGEST or len(cell.verdict.curve) != evidence.expected.shape[1] + 1:
+        shape = " x ".join(map(str, evidence.expected.shape))
+        raise Mismatch(
+            f"{_name_cell(cell)}: the curve R(tau) has {len(cell.verdict.curve)} values; its evidence gives {shape} symbols"
+        )
 
 
 def _compare_figures(verdict: Verdict, evidence: Evidence, bound: float) -> Iterator[tuple[str, Any, Any]]:
@@ -111,7 +137,7 @@ def _make_evidence(wrong: NDArray[np.uint8]) -> Evidence:
 
     from amb.api.records import Evidence
 
-    return Evidence(np.zeros_like(wrong), wrong)
+    return Evidence(np.broadcast_to(np.uint8(0), wrong.shape), wrong)  # takes no memory
 
 
 def _is_close(said: Any, found: Any) -> bool:

@@ -18,7 +18,7 @@ def exists(path: Path) -> bool:
 
 def read_file(path: Path, most: int) -> bytes:
     """All of a regular file of at most `most` bytes. Raises OSError, whose `strerror` says what is wrong."""
-    with os.fdopen(_open_regular(path), "rb") as file:
+    with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(0, f"It is larger than {most:,} bytes", str(path))
@@ -27,7 +27,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 def read_start(path: Path, n: int) -> tuple[bytes, int]:
     """The first `n` bytes of a regular file, and its size. Raises OSError, whose `strerror` says what is wrong."""
-    with os.fdopen(_open_regular(path), "rb") as file:
+    with open_file(path) as file:
         return file.read(n), os.fstat(file.fileno()).st_size
 
 

@@ -46,6 +46,13 @@ def show_uri(uri: str) -> str:
     return shortened(printable(uri))
 
 
+def explain_error(error: BaseException) -> str:
+    """What is at the bottom of an error, in a few words: `ConnectionRefusedError: [Errno 111] Connection refused`."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return shortened(printable(f"{type(error).__name__}: {error}"))
+
+
 def is_remote(uri: str) -> bool:
     """Whether tracking data lies behind a server that somebody runs already."""
     return uri.lower().startswith(("http://", "https://"))
@@ -71,7 +78,8 @@ def import_mlflow(seconds: int = _QUICK) -> None:
     limits = dict.fromkeys(("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"), str(seconds))
     for name, value in (_SETTINGS | limits).items():
         os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for name in ("alembic", "mlflow.store.db.utils"):  # which tell of every step in which a file is made
+        logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow.tracking.client  # noqa: F401
 
 

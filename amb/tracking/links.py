@@ -21,7 +21,7 @@ from amb.tracking.connection import (
     tracking_uri,
 )
 from amb.tracking.database import EXPERIMENT
-from amb.tracking.metrics import key, text
+from amb.tracking.metrics import SUPERSEDED, key, text
 from amb.tracking.views import TAG, view
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ MOST_COMPARED: Final = 100
 _MOST_READ: Final = 1000
 _LONGEST_REQUEST: Final = 30
 """Seconds that a server may take for a thousand runs."""
-_MOST_LEFT_OUT: Final = 20
-"""Runs that a filter leaves out by name; each costs the database a join."""
+_MOST_MARKED: Final = 5000
+"""Runs of a level, the newest, among which superseded ones are looked for."""
 _LEVELS: Final = ("summary", "cell")
 
 
@@ -113,9 +113,10 @@ def _keep_view(client: MlflowClient, experiment: str, level: str, sweep: str | N
 
 
 def _make_queries(client: MlflowClient, experiment: str, sweep: str | None) -> dict[str, str]:
-    """MLflow's filter for the runs of each level, of all sweeps or one, without those that were run again since."""
-    old = "".join(f' and tags.`amb.run` != "{name}"' for name in _list_superseded(client, experiment, sweep))
-    return {level: _make_query(level, sweep) + old for level in _LEVELS}
+    """MLflow's filter for the runs of each level, of all sweeps or one, without those that were answered again since."""
+    for level in _LEVELS:
+        _mark_superseded(client, _read_runs(client, experiment, _make_query(level, sweep)))
+    return {level: f'{_make_query(level, sweep)} and tags.`{SUPERSEDED}` = "false"' for level in _LEVELS}
 
 
 def _make_query(level: str, sweep: str | None) -> str:
@@ -126,20 +127,28 @@ def _make_query(level: str, sweep: str | None) -> str:
     return f'{of_level} and tags.`amb.sweep` = "{name}"'
 
 
-def _list_superseded(client: MlflowClient, experiment: str, sweep: str | None) -> list[str]:
-    """Names of runs whose whole plan a later one has done again: the same command replays everything into MLflow."""
-    found = client.search_runs([experiment], _make_query("run", sweep), order_by=["attributes.start_time DESC"])
-    done: set[tuple[str, ...]] = set()
-    old = []
-    for run in found:
-        name = run.data.tags["amb.run"]
-        asked = (run.data.tags.get(each, "") for each in ("amb.sweep", "suite", "owner"))
-        plan = (*asked, name.rpartition("-")[2])  # a run's name ends in the digest of its cells
-        if plan in done:
-            old.append(name)
-        elif run.info.status in ("FINISHED", "FAILED"):
-            done.add(plan)
-    return old[:_MOST_LEFT_OUT]
+def _read_runs(client: MlflowClient, experiment: str, query: str) -> list[Any]:
+    """The newest runs that match, page by page."""
+    found: list[Any] = []
+    token = None
+    while len(found) < _MOST_MARKED:
+        page = client.search_runs(
+            [experiment], query, max_results=_MOST_READ, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _mark_superseded(client: MlflowClient, runs: Sequence[Any]) -> None:
+    """Say of each run whether it is the latest answer to its question: MLflow's filter cannot find that out."""
+    latest = {run.info.run_id for run in _keep_latest(runs)}
+    for run in runs:
+        said = "false" if run.info.run_id in latest else "true"
+        if run.data.tags.get(SUPERSEDED) != said:
+            client.set_tag(run.info.run_id, SUPERSEDED, said)
 
 
 def _encode_list(items: Sequence[str]) -> str:
@@ -148,12 +157,17 @@ def _encode_list(items: Sequence[str]) -> str:
 
 
 def _keep_latest(runs: Sequence[Any]) -> list[Any]:
-    """Each question once, as it was answered last: a command that was run again has tracked it again."""
-    asked = ("suite", "owner", "method_spec", "attack_spec", "suspect", "seed")
+    """Each question of a sweep once, as it was answered last: a command that was run again has tracked it again."""
     by_time = sorted(runs, key=lambda run: run.info.start_time, reverse=True)[::-1]  # of a tie, the first as given
-    kept = keep_latest(by_time, lambda run: tuple(run.data.params.get(name, "") for name in asked))
+    kept = keep_latest(by_time, _find_question, lambda run: "detection_rate" in run.data.metrics)
     ids = {run.info.run_id for run in kept}
     return [run for run in runs if run.info.run_id in ids]
+
+
+def _find_question(run: Any) -> tuple[str, ...]:
+    asked = ("suite", "owner", "method_spec", "attack_spec", "suspect", "seed")
+    tags = (run.data.tags.get(name, "") for name in ("amb.sweep", "kind"))
+    return (*tags, *(run.data.params.get(name, "") for name in asked))
 
 
 def _describe_count(runs: Sequence[Any]) -> str:

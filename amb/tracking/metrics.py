@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 Curves = Mapping[str, Sequence[float]]
 """Metrics stepped by tau: value number i belongs to tau = i."""
+SUPERSEDED: Final = "amb.superseded"
+"""Tag of summaries and cells: `true` where the same question was answered again since; `amb ui` sees to it."""
 _LONGEST_NAME: Final = 120
 _LONGEST_VALUE: Final = 5000
 _SHOWN: Final = 10
@@ -182,7 +184,8 @@ def run_tags(run: TrackedRun, level: str) -> dict[str, str]:
     commit = run.facts.git_commit
     origin = versions | ({"git_commit": commit, "mlflow.source.git.commit": commit} if commit else {})
     sweep = {"amb.sweep": run.facts.sweep} if run.facts.sweep else {}
-    return {"amb.level": level, "amb.run": run.facts.id, **sweep, **origin}
+    superseded = {} if level == "run" else {SUPERSEDED: "false"}
+    return {"amb.level": level, "amb.run": run.facts.id, **superseded, **sweep, **origin}
 
 
 def _list_asked(run: TrackedRun, method: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """MLflow tracking, as an observer of the lifecycle hooks: hands what happens to a thread that tells MLflow.
 
-Results are the truth and never wait for MLflow: a run gives it a few seconds in all, and what it could not be told in
-them `amb track sync` tells later. Only the parent process writes.
+Results are the truth: they are written first, and never wait for MLflow. A run gives it a few seconds in all, and what it
+could not be told in them `amb track sync` tells later. Only the parent process writes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from amb.errors import AmbError, printable, shortened
+from amb.errors import AmbError
 from amb.plugin.specs import hookimpl
 from amb.results.records import record_of
 from amb.runtime.wording import count
 from amb.tracking.background import Background
-from amb.tracking.connection import import_mlflow, is_remote, open_client, print_notice, show_uri, tracking_uri
+from amb.tracking.connection import (
+    explain_error,
+    import_mlflow,
+    is_remote,
+    open_client,
+    print_notice,
+    show_uri,
+    tracking_uri,
+)
 from amb.tracking.patience import Patience
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_run
@@ -49,7 +57,7 @@ class _Live:
     """Methods whose summary is told."""
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_run_started(run: Run) -> None:
     run.links["mlflow"] = _describe_look(run)
     lock = hold_run(run.folder)
@@ -65,7 +73,7 @@ def amb_run_started(run: Run) -> None:
     live.patience.wait(live.background)
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     live = run.notes.get(_NOTE)
     if not isinstance(live, _Live):
@@ -79,7 +87,7 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     live.patience.wait(live.background)
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def amb_run_finished(run: Run) -> None:
     live = run.notes.pop(_NOTE, None)
     if live is None:
@@ -123,14 +131,14 @@ def _tell_summary(live: _Live, run: Run, method: str) -> None:
 
 def _describe_missing(live: _Live, run: Run) -> str:
     error = live.background.error
-    why = shortened(printable(f"{type(error).__name__}: {error}")) if error else "no answer in time"
+    why = explain_error(error) if error else "no answer in time"
     told, cells = live.session.n_cells, len(run.results)
     if not told:
         run.links.pop("mlflow", None)
     return (
         f"MLflow at {show_uri(tracking_uri(run.output))} knows {told} of {count(cells, 'cell')} of this run ({why}). "
         f"The results are whole; `{shlex.join(['amb', 'track', 'sync', '--output-dir', str(run.output)])}` tells it the "
-        "rest, and what this process does in the next ten minutes"
+        "rest, and what this process does in the next ten minutes."
     )
 
 

@@ -99,6 +99,11 @@ class Session:
         self._known: dict[str, _Known] | None = {} if is_new else None
         """None where it has to be looked up: in an older run, and after a failure."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether MLflow has answered, some time."""
+        return self._place is not None
+
     def begin(self, started: int) -> None:
         """The run itself, with what was asked."""
         with self._looking_again():

@@ -11,12 +11,12 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from amb.errors import AmbError, printable, shortened
+from amb.errors import AmbError
 from amb.results.collect import StoredRun, find_runs
 from amb.results.records import CellRecord, parse_cell
 from amb.runtime.wording import count
 from amb.tracking.background import Background
-from amb.tracking.connection import import_mlflow, open_client, show_uri, tracking_uri
+from amb.tracking.connection import explain_error, import_mlflow, open_client, show_uri, tracking_uri
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_stored
 from amb.tracking.turns import hold_run
@@ -90,7 +90,7 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
         for job in stored.list_jobs(session):
             background.add(job)
             if not background.wait(_LONGEST_JOB, _ATTEMPTS):
-                return _explain(background.error, result)
+                return _explain(background.error, result, is_alone=session.is_connected)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         result.state, result.reason = "refused", f"its files do not say what they should: {error!r:.200}"
     finally:
@@ -100,10 +100,10 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
     return ""
 
 
-def _explain(error: Exception | None, result: SyncedRun) -> str:
-    """Why a run was not told, for its result where it alone is to blame."""
-    why = shortened(printable(f"{type(error).__name__}: {error}")) if error else f"no answer in {_LONGEST_JOB:.0f} s"
-    if getattr(error, "error_code", "") not in _REFUSALS:
+def _explain(error: Exception | None, result: SyncedRun, *, is_alone: bool) -> str:
+    """Why a run was not told; said in its result, and empty, where MLflow would take others."""
+    why = explain_error(error) if error else f"no answer in {_LONGEST_JOB:.0f} s"
+    if not is_alone or getattr(error, "error_code", "") not in _REFUSALS:
         return why
     result.state, result.reason = "refused", why
     return ""

@@ -32,7 +32,10 @@ _PARALLEL: Final = {
 }
 """Axes of the parallel coordinates, parameters then metrics; the last one gives the colour."""
 _MOST_AXES: Final = 16
-"""Attacks side by side in one plot; more cannot be told apart."""
+"""Attacks that have an axis."""
+_MOST_SIDE_BY_SIDE: Final = 8
+_TITLES: Final = 120
+"""Letters of all titles of one plot beside a list of runs on a screen of 1440 pixels."""
 _LINES: Final = {"summary": ("detection_rate_at_tau", "worst_innocent_at_tau"), "cell": ("detection_rate_at_tau",)}
 _BARS: Final = ("detection_rate", "seconds/embed", "seconds/extract")
 _AS_MEASURED: Final = {"useGlobalLineSmoothing": False, "lineSmoothness": 0}
@@ -67,13 +70,20 @@ def view(level: str, query: str, metrics: Sequence[str]) -> str:
 def _make_charts(level: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
     params, figures = _PARALLEL[level]
     attacks = [name for name in metrics if name.startswith("attack/")][:_MOST_AXES]
-    axes = [figures, *([attacks] if attacks else [])]
+    axes = [figures, *_split_axes(attacks)]
     return [
         *(_make_chart("PARALLEL", _WIDE, each[0], **_choose_parallel_axes(params, each)) for each in axes),
         *(_make_chart("LINE", _SMALL, name, metricKey=name, **_AS_MEASURED) for name in _LINES[level]),
         _make_chart("SCATTER", _SMALL, "utility", **_choose_axes("utility/main", "detection_rate")),
         *(_make_chart("BAR", _SMALL, name, metricKey=name) for name in _BARS),
     ]
+
+
+def _split_axes(names: Sequence[str]) -> list[list[str]]:
+    """Axes in as many plots as it takes for their titles to stand side by side."""
+    longest = max(map(len, names), default=1)
+    each = max(2, min(_MOST_SIDE_BY_SIDE, _TITLES // longest))
+    return [list(names[at : at + each]) for at in range(0, len(names), each)]
 
 
 def _choose_parallel_axes(params: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:

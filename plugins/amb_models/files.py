@@ -150,7 +150,10 @@ def _choose_in_folder(folder: Path) -> Path:
     if len(found) > 1:
         both = " or ".join(f"file/{folder / name}" for name in found)
         raise amb.CheckpointError(f"{folder} holds the weights of two libraries. Say which are meant: {both}.")
+    cards = [each for each in folder.glob("*.json") if each.with_suffix(".safetensors").exists()]
+    if len(cards) == 1:
+        return cards[0].with_suffix("")
     raise amb.CheckpointError(
-        f"{folder} is a folder. Name a file in it without its ending, file/{folder}/model for model.safetensors with its "
+        f"{folder} is a folder, and not of one model. Name a file in it without its ending, file/{folder}/model for model.safetensors with its "
         "card model.json, or a folder with config.json and model.safetensors as a library writes it."
     )

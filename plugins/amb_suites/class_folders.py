@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
-from amb_suites.datasets import DataError, DataSet, Empty, Files, Index, Item, Part
+from amb_suites.datasets import DataError, DataSet, Empty, Files, Index, Item, Part, one_form
 
-ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 """Files with other endings are not looked at."""
 PARTS: Final[Mapping[str, Part]] = {"train": "train", "test": "test", "val": "test", "validation": "test"}
 """Folders of a data set's own split; of several for one part the first counts."""
@@ -31,7 +31,7 @@ class ClassFolders(DataSet):
         return at.is_dir() and bool(_list_folders(at))
 
     def read(self, at: Path, empty: Empty) -> Index:
-        return replace(list_classes(at, parts_of(at), empty), title=self.folder)
+        return replace(list_classes(at, parts_of(at), empty), title=self.folder, upright=True)
 
 
 def parts_of(at: Path) -> dict[Part, str]:
@@ -45,8 +45,7 @@ def parts_of(at: Path) -> dict[Part, str]:
 
 def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
     """Every image in the class folders of each part. Raises DataError for a class without images, unless dropped."""
-    listed = {part: {name: _list_images(at, f"{folder}/{name}".lstrip("/")) for name in _list_folders(at / folder)}
-              for part, folder in parts.items()}  # fmt: skip
+    listed = {part: _list_by_class(at, folder) for part, folder in parts.items()}
     bare = [
         f"{parts[part]}/{name}".lstrip("/") for part, classes in listed.items() for name in classes if not classes[name]
     ]
@@ -64,6 +63,14 @@ def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
         if not found:
             raise DataError(f"{at / parts[part]} has no images in class folders. Expected: one folder for each class.")
     return Index(at.name, Files(at), tuple(names), items)
+
+
+def _list_by_class(at: Path, folder: str) -> dict[str, list[str]]:
+    """The images of each class in a part; folders whose names differ in Unicode's form alone are one class."""
+    found: dict[str, list[str]] = {}
+    for name in _list_folders(at / folder):
+        found.setdefault(one_form(name), []).extend(_list_images(at, f"{folder}/{name}".lstrip("/")))
+    return found
 
 
 def _list_folders(at: Path) -> list[str]:

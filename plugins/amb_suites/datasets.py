@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 import amb
 from amb import DATA, Fetch, data_root, is_offline, may_download
 
+LARGEST: Final = 2**28
+"""Bytes of an image that is still read."""
 Part = Literal["train", "test"]
 Empty = Literal["refuse", "drop"]
 
@@ -64,11 +68,17 @@ class Index:
     n_mask_classes: int = 0
     mask_offset: int = 0
     """What is taken from the numbers in mask files, so that classes count from 0."""
+    upright: bool = False
+    """Whether photographs are turned as their EXIF orientation says. Published sets are read as torchvision reads them."""
 
     def digest(self) -> str:
         """Of every name and label in it, whatever the order in which the disk lists them."""
-        rows = sorted(f"{part}\0{item.name}\0{item.label}" for part, items in self.parts.items() for item in items)
-        return hashlib.sha256("\n".join([*self.classes, *rows]).encode(errors="surrogateescape")).hexdigest()[:32]
+        rows = sorted(
+            f"{part}\0{one_form(item.name)}\0{item.label}" for part, items in self.parts.items() for item in items
+        )
+        return hashlib.sha256(
+            "\n".join([*map(one_form, self.classes), *rows]).encode(errors="surrogateescape")
+        ).hexdigest()[:32]
 
 
 class DataSet(ABC):
@@ -146,6 +156,11 @@ class DataSet(ABC):
         return f"{self.how} {fetch} {other}"
 
 
+def one_form(name: str) -> str:
+    """A name in Unicode's form C: macOS writes an accent as a letter of its own, and the role must not hang on that."""
+    return unicodedata.normalize("NFC", name)
+
+
 def safe_folder(name: str) -> str:
     """A folder under the data root, as a spec names it. Raises ValueError where it would lead out of there."""
     path = PurePosixPath(name)
@@ -172,6 +187,11 @@ def _refuse_files(*folders: Path) -> None:
 
 def _read_bytes(path: Path) -> bytes | OSError:
     try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return OSError(0, "it is a pipe or a device, not a file")
+        if facts.st_size > LARGEST:
+            return OSError(0, f"it is larger than {LARGEST:,} bytes")
         return path.read_bytes()
     except OSError as error:
         return error

@@ -23,11 +23,24 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
 from amb import Batch
-from amb_suites.datasets import DataError, Index, Item
+from amb_suites.datasets import DataError, Index, Item, one_form
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """What is decoded, whatever a file is called; Pillow would hand some other formats to outside programs."""
+_ORIENTATION: Final = 0x0112
+"""EXIF's tag of how a camera was held."""
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+MOST_PIXELS: Final = 89_478_485
+"""From which on Pillow warns of a decompression bomb: a quarter of a gigabyte."""
 _DEEP: Final = ("I", "F")  # modes of more than 8 bits a channel begin with these
 _AT_ONCE: Final = 64  # images that one thread checks in a row
 
@@ -51,7 +64,7 @@ class RoleImages:
 
     def describe(self) -> dict[str, str | int]:
         """What tells these images from others, for a suite's definition."""
-        rows = [f"{each.item.name}\0{each.item.label}\0{each.size}" for each in self.images]
+        rows = [f"{one_form(each.item.name)}\0{each.item.label}\0{each.size}" for each in self.images]
         digest = hashlib.sha256("\n".join([self.index.digest(), *rows]).encode(errors="surrogateescape")).hexdigest()
         return {"files": len(self.images), "skipped": len(self.skipped), "digest": digest[:32]}
 
@@ -85,7 +98,7 @@ class ImageSplit:
     def _load_image(self, item: Item, data: bytes) -> Tensor:
         """Shorter side to `size`, bicubic, then the square in the middle; (3, size, size) in [0, 1]."""
         try:
-            picture = decode(data)
+            picture = decode(data, upright=self.served.index.upright)
         except _BROKEN as error:
             raise DataError(_explain_late(self.served.index, item.name, error)) from None
         square = geometry.center_crop(geometry.resize(picture, self.size, InterpolationMode.BICUBIC), [self.size] * 2)
@@ -98,13 +111,25 @@ class ImageSplit:
         return torch.from_numpy(np.array(square)).long()
 
 
-def decode(data: bytes) -> Image.Image:
-    """An image in RGB. Grey is repeated, CMYK converted, alpha dropped; EXIF turns are not applied."""
+def decode(data: bytes, upright: bool = False) -> Image.Image:
+    """An image in RGB, of an animation the first. Grey is repeated, CMYK converted, alpha dropped.
+
+    `upright` turns a photograph as its EXIF orientation says, which viewers do and torchvision's data sets do not.
+    """
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        _refuse_deep(image)
-        if image.mode == "P" and "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+        _refuse_odd(image)
+        turn = _TURNS.get(_read_orientation(image)) if upright else None
+        is_see_through = image.mode == "P" and "transparency" in image.info
+        picture = (image.convert("RGBA") if is_see_through else image).convert("RGB")
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """As EXIF has it, 1 where it says nothing that can be read: a broken tag is no broken picture."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 (struct.error, SyntaxError, TypeError and others were seen)
+        return 1
 
 
 def dominant(mask: np.ndarray) -> int:
@@ -116,7 +141,8 @@ def dominant(mask: np.ndarray) -> int:
 def cut(items: Sequence[Item], seed: int, shares: Mapping[str, float]) -> dict[str, list[Item]]:
     """Shuffle by a hash of seed and name, then cut by shares: the same on every machine, in whatever order files are listed."""
     order = sorted(
-        items, key=lambda item: hashlib.sha256(f"{seed}\0{item.name}".encode(errors="surrogateescape")).digest()
+        items,
+        key=lambda item: hashlib.sha256(f"{seed}\0{one_form(item.name)}".encode(errors="surrogateescape")).digest(),
     )
     edges = [round(edge * len(order)) for edge in accumulate(shares.values(), initial=0.0)]
     return {role: order[edges[at] : edges[at + 1]] for at, role in enumerate(shares)}
@@ -183,7 +209,7 @@ def look_at(data: bytes | OSError) -> tuple[str, tuple[int, int]]:
     if isinstance(data, OSError):
         raise data
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        _refuse_deep(image)
+        _refuse_odd(image)
         mode, size = image.mode, image.size
         if image.format == "PNG":
             image.verify()  # reads every checksum
@@ -227,7 +253,9 @@ def _read_all(index: Index, names: Sequence[str]) -> Iterator[bytes]:
         yield data
 
 
-def _refuse_deep(image: Image.Image) -> None:
+def _refuse_odd(image: Image.Image) -> None:
+    if (n := image.width * image.height) > MOST_PIXELS:
+        raise OSError(f"it has {n:,} pixels, more than {MOST_PIXELS:,}")
     if image.mode.startswith(_DEEP):
         raise OSError(f"mode {image.mode}: more than 8 bits a channel")
 

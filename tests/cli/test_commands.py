@@ -43,7 +43,9 @@ def test_help_imports_neither_pydantic_nor_pluggy() -> None:
     assert not {"pydantic", "pluggy", "numpy", "rich"} & set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["list"], ["show"], ["profile"], ["plugins"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["list"], ["show"], ["profile"], ["plugins"], ["track"], ["track", "sync"]]
+)
 def test_every_command_has_help_with_an_example(command: list[str]) -> None:
     done = amb(*command, "--help")
     assert done.returncode == 0

@@ -20,7 +20,7 @@ from amb.plugin.manager import Manager
 from amb.report.layouts import with_tables
 from amb.report.tables import tables_of
 from amb.results.collect import collect
-from amb.results.lines import write_line
+from amb.results.lines import write_lines
 from tests.conftest import QUICK
 
 PLUGIN = '''
@@ -236,8 +236,8 @@ def header(run: str, sweep: str | None = None) -> dict[str, object]:
 def write_run(run: str, rows: list[dict[str, object]], sweep: str | None = None, torn: str = "") -> None:
     folder = Path("amb-results/runs", run)
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"run": header(run, sweep)}))
-    (folder / "results.jsonl").write_text("".join(map(write_line, rows)) + torn)
+    (folder / "run.json").write_text(json.dumps({"schema": 2, "run": header(run, sweep)}))
+    (folder / "results.jsonl").write_text(write_lines(rows, run) + torn)
 
 
 def row(suspect: str, rate: float) -> dict[str, object]:

@@ -8,6 +8,7 @@ what nobody may do: start a program, unpickle, write outside its folder.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import resource
@@ -24,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 SECONDS: Final = 10
 MEMORY: Final = 2 * 2**30
-"""Bytes that an input may make a process take, beside what it had."""
+"""Bytes that a process may take, whatever it is given."""
 _ROOT: Final = Path(__file__).parents[2]
 _STARTS: Final = frozenset(
     ["os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pickle.find_class"]
@@ -43,13 +44,14 @@ class Outcome(NamedTuple):
     """What it did that nobody may do."""
     seconds: float
     mib: float
-    """Memory at its peak, beside what the process had."""
+    """Memory at its peak, of the whole process: torch and three libraries of models are half a gigabyte of it."""
 
 
 class Arena:
     """A running server."""
 
     def __init__(self) -> None:
+        self.tried: list[tuple[str, bytes, Outcome]] = []
         path = os.pathsep.join([str(_ROOT), str(_ROOT / "plugins"), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"PYTHONPATH": path, "AMB_DISABLE_PLUGINS": "mlflow", "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a fresh install would be compiled, which is a write outside
@@ -65,7 +67,21 @@ class Arena:
         assert stdout is not None
         stdin.write(json.dumps([runner, base64.b64encode(data).decode()]) + "\n")
         stdin.flush()
-        return Outcome(*json.loads(stdout.readline()))
+        outcome = Outcome(*json.loads(stdout.readline()))
+        self.tried.append((runner, data[:40], outcome))
+        return outcome
+
+    def describe_worst(self) -> str:
+        """How many inputs were tried, the slowest and the one that took most memory."""
+        done = [each for each in self.tried if not each[2].fault]
+        if not done:
+            return "none"
+        slowest = max(done, key=lambda each: each[2].seconds)
+        largest = max(done, key=lambda each: each[2].mib)
+        return (
+            f"{len(done)} inputs; the slowest took {slowest[2].seconds:.1f} s ({slowest[0]}: {slowest[1]!r}); "
+            f"the largest process {largest[2].mib:.0f} MiB ({largest[0]}: {largest[1]!r})"
+        )
 
     def close(self) -> None:
         """Stop the server."""
@@ -88,6 +104,7 @@ def _serve() -> None:
     from tests.hostile import runners
 
     runners.warm_up()
+    gc.freeze()  # so that no child copies what it only looks at
     answers = os.fdopen(os.dup(1), "w")  # what an input prints must not spoil them
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -99,7 +116,7 @@ def _serve() -> None:
 def _attempt(run: Any, data: bytes) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix="hostile-"))
     reading, writing = os.pipe()
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -111,7 +128,7 @@ def _attempt(run: Any, data: bytes) -> Outcome:
     _, status, used = os.wait4(child, 0)
     os.close(reading)
     shutil.rmtree(folder, ignore_errors=True)
-    mib = max(0, used.ru_maxrss - before) / 1024
+    mib = used.ru_maxrss / 1024
     if not told:
         how = f"ended with status {status}" if in_time else f"still busy after {SECONDS} s"
         return Outcome("", how, [], seconds, mib)

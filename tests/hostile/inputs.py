@@ -7,7 +7,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from tests.hostile.bundles import LARGE, bundle_inputs
 from tests.hostile.cards import list_cards
+from tests.hostile.images import image_inputs
 
 
 class Input(NamedTuple):
@@ -351,6 +353,11 @@ def all_inputs() -> list[Input]:
     found += [Input("method", name, text.encode()) for name, text in METHODS.items()]
     found += [Input("suite", name, text.encode(), " ") for name, text in SUITES.items()]
     found += [Input("evidence", name, text.encode()) for name, text in EVIDENCE.items()]
+    found += [Input("bundle", name, data, says) for name, data, says in bundle_inputs()]
+    found += [Input("large_bundle", name, name.encode(), "takes") for name in LARGE]
+    found += [Input("bundle_place", kind, kind.encode(), " ") for kind in ("fifo", "folder", "circle", "/dev/zero")]
+    found += [Input("image", name, data) for name, data in image_inputs()]
+    found += [Input("image_place", kind, kind.encode(), " ") for kind in ("fifo", "circle", "/dev/zero")]
     found += [Input("environment", name, json.dumps(each).encode()) for name, each in ENVIRONMENTS.items()]
     return found + [Input("plugin", name, text.encode()) for name, text in PLUGINS.items()]
 

@@ -14,10 +14,12 @@ import numpy as np
 def warm_up() -> None:
     """Import, once for all inputs, what they would have to wait for."""
     import amb
+    import amb.evaluation.statistics
     import amb.models.size_limits
-    import amb_models.hf_backbone
-    import amb_models.open_clip_backbone
-    import amb_models.timm_backbone  # noqa: F401
+    import amb.report.page
+    import amb.results.bundle
+    import amb.results.schema
+    import amb_suites.images  # noqa: F401
     from tests.hostile.cards import CARDS
 
     for architecture in (CARDS["timm"], CARDS["hf"], CARDS["open_clip"]):
@@ -182,6 +184,67 @@ def run_plugin(data: bytes) -> None:
     registry = fresh.registry
     [kind.names() for kind in registry.kinds.values()]
     make_plan(registry, suite="tiny", methods=["activemark"], attacks=[space.get("ATTACK", "prune40")])
+
+
+def run_bundle(data: bytes) -> None:
+    """A bundle: verified, imported, and reported in every format."""
+    Path("x.zip").write_bytes(data)
+    _import_bundle()
+
+
+def run_large_bundle(data: bytes) -> None:
+    """A bundle that is made here, because it is too large to be sent."""
+    from tests.hostile.bundles import LARGE
+
+    LARGE[data.decode()](Path("x.zip"))
+    _import_bundle()
+
+
+def run_bundle_place(data: bytes) -> None:
+    """A bundle that is none: a pipe, a device, a folder."""
+    _make_place(data.decode(), "x.zip")
+    _import_bundle()
+
+
+def _import_bundle() -> None:
+    from amb.report.formats import reporter_of
+    from amb.report.layouts import with_tables
+    from amb.results.bundle import read_bundle, write_runs
+    from amb.results.collect import collect
+
+    write_runs(read_bundle(Path("x.zip")), Path("out"))
+    document = with_tables(collect(Path("out")), "summary")
+    for form in ("table", "csv", "html"):
+        reporter_of(form, _registry()).render(document)
+
+
+def run_image(data: bytes) -> None:
+    """A file called an image among sound ones: looked at, listed, decoded."""
+    Path("data/birds/crow").mkdir(parents=True)
+    Path("data/birds/crow/a.jpg").write_bytes(data)
+    _read_images()
+
+
+def run_image_place(data: bytes) -> None:
+    """An image that is a pipe or a device."""
+    Path("data/birds/crow").mkdir(parents=True)
+    _make_place(data.decode(), "data/birds/crow/a.jpg")
+    _read_images()
+
+
+def _read_images() -> None:
+    from PIL import Image
+
+    os.environ["AMB_DATA"] = "data"
+    for bird in ("crow", "jay"):
+        Path("data/birds", bird).mkdir(exist_ok=True)
+        for number in range(8):
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(f"data/birds/{bird}/{number}.png")
+    suite = _registry().suite("folder:model=file/x,data=birds,image_size=16")
+    suite.data_facts()
+    for role in ("owner", "attacker", "trigger", "test"):
+        split = suite.split(role)
+        split.batch(range(len(split)))
 
 
 def _make_place(kind: str, name: str) -> Path:

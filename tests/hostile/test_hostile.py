@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,10 +36,13 @@ REFERENCE = st.builds(
 
 
 @pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
+def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
+    capture = request.config.pluginmanager.getplugin("capturemanager")
     arena = Arena()
     yield arena
     arena.close()
+    with capture.global_and_fixture_disabled():
+        sys.stdout.write(f"\nhostile: {arena.describe_worst()}\n")
 
 
 @pytest.mark.parametrize("tried", all_inputs(), ids=str)

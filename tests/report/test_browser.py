@@ -92,6 +92,22 @@ def test_a_phone_shows_captions_whole_and_that_tables_go_on(opened: Any) -> None
     assert shades == "local, local, scroll, scroll"
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut(opened: Any, width: int) -> None:
+    page = opened(viewport={"width": width, "height": 1000})
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    out = page.evaluate(
+        "width => [...document.querySelectorAll('main *')].filter(each => !each.closest('.wide, .unseen, svg'))"
+        ".filter(each => each.getBoundingClientRect().right > width + 1).map(each => each.className)",
+        width,
+    )
+    assert not out
+    if width == 1280:
+        summary = page.locator("#summary .wide").first
+        assert summary.evaluate("box => box.scrollWidth <= box.clientWidth"), "the first table needs no scrolling"
+
+
 def test_rows_that_the_script_makes_break_where_the_others_do(opened: Any) -> None:
     row = opened().locator("#cells tbody th", has_text="<script>alert").first
     assert row.locator("wbr").count() == 2, "behind each slash that something follows"

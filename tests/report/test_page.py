@@ -20,8 +20,9 @@ from amb.plugin.manager import manager as installed
 from amb.plugin.specs import hookimpl
 from amb.report.formats.html import HtmlReporter
 from amb.report.page.build import sections_of
+from amb.report.page.outcomes import SIGNS
 from amb.results.collect import collect
-from amb.results.lines import write_line
+from amb.results.lines import write_lines
 from amb.testing.contracts import example_document
 from tests.conftest import QUICK, run_toy
 
@@ -78,8 +79,8 @@ def stored(document: dict[str, Any], output: Path) -> None:
     """The document as a run would have left it."""
     folder = output / "runs" / "r0"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"run": document["runs"][0]}))
-    (folder / "results.jsonl").write_text("".join(map(write_line, document["cells"])))
+    (folder / "run.json").write_text(json.dumps({"schema": 2, "run": document["runs"][0]}))
+    (folder / "results.jsonl").write_text(write_lines(document["cells"], document["runs"][0]["id"]))
 
 
 class Page(HTMLParser):
@@ -133,11 +134,64 @@ def test_the_summary_says_what_the_cells_say(plain: str) -> None:
     assert (
         f"m0 claims {len(kept)} of {len(kept)} usable attacked copies and raises 0 false claims on 6 readings" in plain
     )
-    assert "3 negatives support no false positive rate below 0.250; 19 are needed for 0.05" in plain
+    assert "9 sources of innocent models support no level below 0.100; 19 are needed for 0.05" in plain
+    assert "3 negatives of 9 sources: a claim may be wrong for 1 in 10 sources of innocent models." in plain
     claimed = synthetic()
     for each in claimed["cells"]:
         each["claim"] = True
     assert "These results speak for no method" in HtmlReporter(installed().registry.describe_attack).render(claimed)
+
+
+def fields_of(text: str) -> list[str]:
+    """What each field of the picture says."""
+    found = [attributes for _, attributes in Page(text).tags if (attributes.get("class") or "").startswith("field ")]
+    return [f"{each['class'].removeprefix('field ')}: {each['title']}" for each in found if each.get("title")]  # type: ignore[union-attr]
+
+
+def test_the_page_begins_with_a_field_for_each_method_and_model() -> None:
+    document = synthetic(methods=2, attacks=100, innocents=3, seeds=1)
+    cells = {(each["method"], each["suspect"]): each for each in document["cells"]}
+    for each in cells.values():
+        each["destroyed"] = False
+    cells["m0", "prune:amount=0.001"]["claim"] = False
+    cells["m0", "prune:amount=0.002"]["destroyed"] = True
+    cells["m0", "prune:amount=0.003"] |= {"status": "skipped", "reason": "no head", "detection_rate": None}
+    cells["m0", "tiny/innocent-1"]["claim"] = True
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
+    fields = fields_of(text)
+    assert len(fields) == 2 * 104
+    outcomes = {
+        each.split(": ")[1].split(":")[0] + each.split("prune")[-1][:13]: each.split(": ")[0] for each in fields[:104]
+    }
+    assert outcomes["prune:amount=0.001"] == "missed"
+    assert outcomes["prune:amount=0.002"] == "destroyed"
+    assert outcomes["prune:amount=0.003"] == "none"
+    assert outcomes["prune:amount=0.004"] == "claimed"
+    innocent = {each.split(": ")[1]: each.split(": ")[0] for each in fields[:104] if "innocent" in each}
+    assert innocent == {"tiny/innocent-0": "silent", "tiny/innocent-1": "false", "tiny/innocent-2": "silent"}
+    first = text.index('class="outcomes"')
+    assert first < text.index("Methods without a false claim here"), "the picture, then the sentence"
+    assert first < text.index("<table")
+
+
+def test_each_outcome_has_a_sign_of_its_own_beside_its_colour() -> None:
+    signs = [sign for sign, _ in SIGNS.values()]
+    assert len(set(signs)) == len(signs) and all(len(sign) == 1 for sign in signs)
+
+
+def test_a_suspect_that_is_claimed_at_some_seeds_is_partly_claimed() -> None:
+    document = synthetic(methods=1, attacks=1, innocents=1, seeds=2)
+    for each in document["cells"]:
+        each |= {"destroyed": False, "claim": each["seed"] == 0}
+    text = HtmlReporter(installed().registry.describe_attack).render(document)
+    assert [each.split(": ")[0] for each in fields_of(text)] == ["partly", "partly", "false"]
+
+
+def test_more_attacks_than_fields_stand_by_family() -> None:
+    document = synthetic(methods=1, attacks=400, innocents=300, seeds=1)
+    fields = fields_of(HtmlReporter(installed().registry.describe_attack).render(document))
+    assert len(fields) == 1 + 9 + 12
+    assert any("family-3, all together: claimed " in each for each in fields)
 
 
 def test_nothing_is_loaded_and_ids_are_unique(plain: str) -> None:

@@ -21,10 +21,10 @@ from amb.api.records import Evidence
 from amb.errors import AmbError, BadParamsError, MissingError, StoreError
 from amb.evaluation.statistics import Negative, decide
 from amb.report.layouts import with_tables
-from amb.results import bundle
+from amb.results import archive as archives
 from amb.results.bundle import own_runs, read_bundle, write_bundle, write_runs
 from amb.results.collect import collect
-from amb.results.lines import write_line
+from amb.results.lines import write_lines
 from amb.results.verify import Mismatch, check_cells
 from amb.testing.contracts import example_document
 from tests.conftest import run_toy
@@ -52,7 +52,7 @@ def make_store(output: Path, run: str = "20260101-000000-000000-abcdef", names: 
     header = {**facts(run), "folder": "/home/somebody/runs", "links": {"mlflow": "https://me:secret@host"}}
     document = {"schema": 2, "run": header, "cells": cells}
     (folder / "run.json").write_text(json.dumps(document))
-    (folder / "results.jsonl").write_text("".join(map(write_line, cells)))
+    (folder / "results.jsonl").write_text(write_lines(cells, run))
     return output
 
 
@@ -333,7 +333,7 @@ def with_file(path: Path, name: str, data: bytes) -> Path:
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MOST_BYTES", 1_000_000)
     with pytest.raises(BadParamsError, match="unpacked it takes .* bytes, more than 1,000,000"):
         read_bundle(repacked(made, put("errors.npz", b"\0" * 2_000_000), honest=False))
     inner = io.BytesIO()

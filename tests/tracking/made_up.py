@@ -72,13 +72,14 @@ def find_tracked(uri: str) -> list[MlflowRun]:
 
 def find_faults(output: Path, uri: str) -> list[str]:
     """What MLflow lacks of the results in a folder, has twice, or calls RUNNING."""
-    ours = {folder.name for folder in (output / "runs").iterdir()}
+    folders = [path.parent for path in (output / "runs").glob("*/run.json")]
+    ours = {folder.name for folder in folders}
     tracked = [each for each in find_tracked(uri) if each.data.tags["amb.run"] in ours]
     faults = [f"{each.info.run_name} is RUNNING" for each in tracked if each.info.status == "RUNNING"]
     known = Counter(_name_tracked(each) for each in tracked)
     rates = {_name_tracked(each): each.data.metrics.get("detection_rate") for each in tracked}
     wanted: dict[tuple[str, ...], Any] = {}
-    for folder in (output / "runs").iterdir():
+    for folder in folders:
         wanted[("run", folder.name)] = None
         path = folder / "results.jsonl"
         for line in path.read_text().splitlines() if path.exists() else []:

@@ -13,10 +13,6 @@ from tests.tracking.test_ui import METHODS, Ui, track_sweep
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
-PRESETS = """
-localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
-localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
-"""
 PATIENCE = 90_000
 
 
@@ -34,7 +30,6 @@ def context() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1440, "height": 1400})
-        context.add_init_script(PRESETS)
         context.set_default_timeout(PATIENCE)
         yield context
         browser.close()
@@ -45,9 +40,7 @@ def page(context: Any, ui: Ui, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page that the test is parametrized with; every request stays on this machine."""
     elsewhere: list[str] = []
     opened = context.new_page()
-    opened.on(
-        "request", lambda r: None if r.url.startswith((ui.address, "data:", "blob:")) else elsewhere.append(r.url)
-    )
+    opened.on("request", lambda r: None if r.url.startswith((ui.quiet, "data:", "blob:")) else elsewhere.append(r.url))
     opened.goto(ui.pages[request.param])
     yield opened
     opened.close()
@@ -61,6 +54,7 @@ def shoot(page: Any, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("page", ["comparison"], indirect=True)
 def test_the_comparison_shows_the_runs_and_parallel_coordinates(page: Any, tmp_path: Path) -> None:
     page.get_by_text(f"Comparing {len(METHODS)} Runs from 1 Experiment").wait_for()
+    assert not page.locator("[data-assistant-ui]").count(), "MLflow's assistant stays shut and takes no room"
     axes = page.locator(".parcoords .axis-title")
     axes.first.wait_for()
     titles = axes.all_text_contents()

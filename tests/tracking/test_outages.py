@@ -52,29 +52,61 @@ def of_run(database: Path, run: str) -> list[str]:
 
 
 @pytest.mark.parametrize("manner", [*MANNERS, "dead"])
-def test_no_result_waits_for_a_bad_server_and_sync_makes_it_whole(
-    manner: str, tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_result_waits_for_a_bad_server(
+    manner: str, tracked_manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving_badly("503" if manner == "dead" else manner) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9" if manner == "dead" else address)
         run, said, seconds = run_made_up(tracked_manager, tmp_path)
-        again = run_made_up(tracked_manager, tmp_path)
+        _, nothing, again = run_made_up(tracked_manager, tmp_path)
     assert seconds < sum(PATIENCE) + 1.5
-    assert again[2] < 1, "what was given up is left alone for a while"
-    assert again[1] == []
+    assert again < 1, "what was given up is left alone for a while"
+    assert nothing == []
     (warning,) = said
     assert "knows 0 of 8 cells of this run" in warning
     assert f"`amb track sync --output-dir {tmp_path}`" in warning
     assert warning.isprintable()
     assert "mlflow" not in run.links
-    told = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
-    assert [(each.run, each.cells, each.told, each.state) for each in told] == [
-        (each.id, 8, 8, "whole") for each in (run, again[0])
-    ]
-    assert len(of_run(database, run.id)) == 1 + 2 + 8
-    told = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
-    assert [(each.told, each.closed) for each in told] == [(0, 0), (0, 0)]
-    assert len(of_run(database, run.id)) == 1 + 2 + 8
+
+
+ADDRESSES = {
+    "no such scheme": "nonsense://user:secret@x",
+    "no scheme": "\x1b[2J:\n//x",
+    "no port": "http://user:secret@localhost:no/",
+    "control characters": "http://user:secret@127.0.0.1:9/\x1b[2J\nwarning: forged",
+    "long": "http://127.0.0.1:9/" + "x" * 10_000,
+    "long name": "sqlite:///" + "x" * 10_000,
+    "no such folder": "sqlite:////proc/no/mlflow.db",
+    "no such database": "postgresql://user:secret@127.0.0.1:9/x",
+    "somebody's cloud": "databricks://user",
+}
+
+
+@pytest.mark.parametrize("uri", ADDRESSES.values(), ids=list(ADDRESSES))
+def test_a_hostile_address_is_one_warning(
+    uri: str, tracked_manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_FILE", PATIENCE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    run, said, seconds = run_made_up(tracked_manager, tmp_path)
+    assert seconds < sum(PATIENCE) + 2
+    (warning,) = said
+    assert warning.isprintable()
+    assert "secret" not in warning
+    assert len(warning) < 1500
+    assert len((run.folder / "results.jsonl").read_text().splitlines()) == 8
+
+
+def test_sync_makes_whole_what_a_bad_server_has_missed(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    runs = [run_made_up(tracked_manager, tmp_path)[0] for _ in range(2)]
+    for n_told in (8, 0):
+        told = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
+        assert [(each.run, each.cells, each.told) for each in told] == [(run.id, 8, n_told) for run in runs]
+        assert [len(of_run(database, run.id)) for run in runs] == [1 + 2 + 8, 1 + 2 + 8]
+    assert find_faults(tmp_path, uri_of(database)) == []
 
 
 def test_what_fails_for_a_moment_is_told_again_and_once(
@@ -117,7 +149,7 @@ def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
     tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
-    monkeypatch.setattr(patience, "_FILE", PATIENCE)
+    monkeypatch.setattr(patience, "_FILE", (5.0, 2.0, 1.0))
     calls, gone = [0], threading.Event()
     create = MlflowClient.create_run
 
@@ -132,7 +164,7 @@ def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
     run, said, seconds = run_made_up(tracked_manager, tmp_path)
     gone.set()
     monkeypatch.setattr(MlflowClient, "create_run", create)
-    assert seconds < sum(PATIENCE) + 4
+    assert seconds < 3 + 5
     assert "knows 3 of 8 cells of this run (no answer in time)" in said[0]
     assert len(of_run(database, run.id)) == 5
     (told,) = tell(tmp_path, tracked_manager, uri_of(database), monkeypatch)
@@ -205,4 +237,22 @@ def test_sync_at_a_dead_server_is_one_line(
     assert time.monotonic() - started < 10
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert find_faults(tmp_path, uri_of(database)) != ["never"]
+
+
+def test_results_are_written_before_mlflow_hears_of_them(
+    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a kill never leaves MLflow with what the results lack."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
+    run = start_run(tracked_manager, tmp_path)
+    seen: list[tuple[bool, int]] = []
+
+    def look(*_: object, **__: object) -> None:
+        lines = run.folder / "results.jsonl"
+        cells = len(lines.read_text().splitlines()) if lines.exists() else 0
+        seen.append(((run.folder / "run.json").exists(), cells))
+
+    for name in ("begin", "tell_cell", "close_summary", "finish"):
+        monkeypatch.setattr(f"amb.tracking.session.Session.{name}", look)
+    go_through(tracked_manager, run)
+    assert seen == [(True, n_cells) for n_cells in (0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 8)]

@@ -29,8 +29,9 @@ from amb.plugin import manager as plugins
 from amb.runtime.progress import Silent
 from amb.tracking import links as pages
 from amb.tracking import observer as tracking
-from amb.tracking.metrics import labels
-from amb.tracking.server import pick_port, serving
+from amb.tracking import views
+from amb.tracking.metrics import SUPERSEDED, labels
+from amb.tracking.server import QUIET_NAME, pick_port, serving
 from amb.tracking.tracked_run import describe_method
 from tests.conftest import QUICK, ToyPlugin
 
@@ -85,6 +86,7 @@ class Ui:
         self.address = lines[0]
         self.port = self.address.rpartition(":")[2]
         self.pages = dict(line.split(maxsplit=1) for line in lines[1:])
+        self.quiet = f"http://{QUIET_NAME}:{self.port}"
 
     def stop(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
@@ -206,11 +208,41 @@ def test_the_comparison_takes_so_many_runs_and_says_how_many_there_are(
     assert len(said) == 1
 
 
-def test_runs_of_two_owners_are_not_taken_for_one_that_ran_twice() -> None:
-    tags = [{"amb.run": f"r{n}-abc", "suite": "toy", "owner": owner} for n, owner in enumerate("aab")]
-    runs = [SimpleNamespace(data=SimpleNamespace(tags=each), info=SimpleNamespace(status="FINISHED")) for each in tags]
-    client = SimpleNamespace(search_runs=lambda *_, **__: runs)
-    assert pages._list_superseded(client, "0", None) == ["r1-abc"]
+def tracked(number: int, suspect: str = "prune40", sweep: str = "", judged: bool = True, **params: str) -> Any:
+    """A cell as MLflow gives it; of a higher number later."""
+    data = SimpleNamespace(
+        tags={"amb.sweep": sweep} if sweep else {},
+        params={"suite": "toy", "owner": "a", "method_spec": "m", "suspect": suspect, "seed": "0", **params},
+        metrics={"detection_rate": 1.0} if judged else {},
+    )
+    return SimpleNamespace(data=data, info=SimpleNamespace(run_id=str(number), start_time=number))
+
+
+def test_the_newest_run_of_each_cell_counts_whatever_it_ran_beside() -> None:
+    runs = [
+        *(tracked(1), tracked(2), tracked(3, "prune20"), tracked(4, judged=False)),
+        *(tracked(5, owner="b"), tracked(6, sweep="s"), tracked(7, seed="1")),
+    ]
+    said: dict[str, str] = {}
+    client = SimpleNamespace(set_tag=lambda run, name, value: said.update({run: value}))
+    pages._mark_superseded(client, runs)
+    assert said == {"1": "true", "2": "false", "3": "false", "4": "true", "5": "false", "6": "false", "7": "false"}
+    for run in runs:
+        run.data.tags[SUPERSEDED] = said.pop(run.info.run_id)
+    pages._mark_superseded(client, runs)
+    assert not said, "what is said already is not said again"
+
+
+def test_titles_of_axes_have_room() -> None:
+    short, long = (
+        [f"attack/prune{n}" for n in range(10)],
+        [f"attack/prune:amount=0.{n}+finetune-cosine" for n in range(10)],
+    )
+    for names in (short, long):
+        plots = views._split_axes(names)
+        assert [name for plot in plots for name in plot] == names
+        assert all(len(plot) <= 2 or sum(map(len, plot)) <= views._TITLES for plot in plots)
+    assert views._split_axes([]) == []
 
 
 def test_a_strangers_name_reaches_neither_filter_nor_terminal(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,7 +258,7 @@ def test_a_server_elsewhere_is_pointed_at_not_started(
     code, told, _ = amb(capsys, "--sweep", "demo")
     assert code == 0
     assert told.splitlines()[0] == ui.address
-    assert told.splitlines()[1].split()[1] == ui.pages["comparison"]
+    assert told.splitlines()[1].split()[1] == ui.pages["comparison"].replace(ui.quiet, ui.address)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, _, said = amb(capsys)
     assert (code, said.count("\n")) == (1, 1)

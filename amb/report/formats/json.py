@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from amb.api.component import finite
 from amb.api.interfaces import Reporter
 
 
@@ -15,4 +16,4 @@ class JsonReporter(Reporter):
     name: ClassVar[str] = "json"
 
     def render(self, document: Mapping[str, Any]) -> str:
-        return json.dumps(document, indent=1, allow_nan=False)
+        return json.dumps(finite(document), indent=1, allow_nan=False)

@@ -42,8 +42,10 @@ DEFAULT: Final = "summary"
 
 def with_tables(document: Mapping[str, Any], layout: str, by: Sequence[str] = ()) -> dict[str, Any]:
     """The document with its tables in a layout. Raises UnknownNameError, BadParamsError."""
+    from amb.api.component import finite  # late, for it loads pydantic, and help lists these layouts
+
     tables = make_tables(parse_results(document), layout, by)
-    return {**document, "tables": [table.to_json() for table in tables]}
+    return {**document, "tables": [finite(table.to_json()) for table in tables]}
 
 
 def make_tables(results: ResultSet, layout: str, by: Sequence[str] = ()) -> list[Table]:

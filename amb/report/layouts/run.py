@@ -90,7 +90,7 @@ def _list_headlines(known: Sequence[JudgedRecord]) -> list[str]:
         if kept
         else []
     )
-    lines += _list_false_claims("Claimed too, falsely", innocents, "")
+    lines += _list_false_claims("Claimed falsely", innocents, "")
     lines += _list_false_claims("Claimed with forged keys", made_up, " with a key that was made up for them")
     return [*lines, _say_how_sure(marked[-1].verdict)] if marked else lines
 

@@ -33,6 +33,8 @@ _LONG: Final = 28
 """Letters from which on an entry or a header is broken over lines, wherever it has to be."""
 _SIGNS: Final = re.compile(r"(?<=[,:+;/])(?=\S)")
 """Between a sign of a spec and what follows; page.js has the same for the rows that it makes."""
+_ENDS: Final = re.compile(r"([\d.]+(?: \w+)*) (\([\d.]+[^()]*–[^()]*\))")
+"""A figure and its interval."""
 _NO_PROFILE: Final = (
     "No run here has recorded one: an owner without transformer blocks has none, "
     "and a run that goes on writes it with its first cell."
@@ -83,9 +85,11 @@ def _show_value(value: Any) -> Any:
 
 
 def _break_text(text: str) -> Any:
-    """An entry; a long one with the places where a line had better end, behind a sign of a spec."""
+    """An entry with the places where a line had better end: before an interval, or behind a sign of a long spec."""
     from markupsafe import Markup
 
+    if found := _ENDS.fullmatch(text):
+        return Markup('{} <span class="ends">{}</span>').format(*found.groups())
     pieces = _SIGNS.split(text) if len(text) > _LONG else [text]
     return Markup("<wbr>").join(pieces)
 

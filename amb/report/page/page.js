@@ -26,12 +26,20 @@
     return Object.assign(made, facts);
   };
 
+  const ENDS = /^([\d.]+(?: \w+)*) (\([\d.]+[^()]*–[^()]*\))$/;
+
+  const pieces = (text) => {
+    const found = ENDS.exec(text);
+    if (found) return [`${found[1]} `, element("span", found[2], { className: "ends" })];
+    const parts = text.length > LONG ? text.split(/(?<=[,:+;/])(?=\S)/) : [text];
+    return parts.flatMap((piece, n) => [...(n ? [element("wbr")] : []), piece]);
+  };
+
   const shownRow = (texts, heads) => {
     const row = element("tr");
     texts.forEach((text, at) => {
       const cell = element(at ? "td" : "th");
-      (text.length > LONG ? text.split(/(?<=[,:+;/])(?=\S)/) : [text])
-        .forEach((piece, n) => cell.append(...(n ? [element("wbr")] : []), piece));
+      cell.append(...pieces(text));
       if (!at) cell.scope = "row";
       cell.className = heads[at].className;
       row.append(cell);

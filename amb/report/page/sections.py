@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from amb.report.page.outcomes import Outcomes
 from amb.report.tables import Table
 
 
@@ -42,6 +43,8 @@ class Section:
     name: str
     title: str
     texts: Sequence[str] = ()
+    outcomes: Outcomes | None = None
+    """A picture that stands before the texts."""
     points: Sequence[str] = ()
     """A list, one line each."""
     pictures: Sequence[Picture] = ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from amb.evaluation.statistics import supported_fpr
 from amb.report.entries import count_entry, list_some, rate_entry
 from amb.report.figures.subjects import subjects
+from amb.report.page.outcomes import make_outcomes
 from amb.report.page.sections import Section
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (
@@ -29,8 +29,9 @@ from amb.results.aggregate import (
 )
 from amb.results.records import JudgedRecord
 from amb.results.result_set import ResultSet
+from amb.runtime.wording import count
 
-_WANTED_FPR: Final = 0.05
+_WANTED_LEVEL: Final = 0.05
 _MOST_NAMED: Final = 5
 _COLUMNS: Final = (
     Column("method", text=True),
@@ -41,8 +42,8 @@ _COLUMNS: Final = (
     Column("destroyed", text=True),
     Column("false claims", text=True),
     Column("forged claims", text=True),
-    Column("negatives"),
-    Column("lowest FPR"),
+    Column("sources"),
+    Column("level"),
     Column("AUC"),
     Column("embed s", seconds=True),
     Column("extract s", seconds=True),
@@ -51,7 +52,7 @@ _NOTES: Final = (
     "attacked: positive suspects that an attack made and that are still worth having; destroyed ones are left out.",
     "claimed: p at most the level, exact or by rank among sources of innocent models; Clopper-Pearson over suspects and seeds.",
     "false claims: the same rule on innocent models, siblings included; forged: with a key that was made up for them.",
-    "negatives: fewest innocent models that a verdict rests on; lowest FPR: 1 / (n + 1), the least they can support.",
+    "sources: fewest models that the innocent ones of a verdict were made from; level: how often a claim may be wrong, 1 / (n + 1) by the rank among n sources, or as asked for where the method's null is exact.",
 )
 
 
@@ -59,14 +60,21 @@ def make_summary(results: ResultSet) -> Section:
     """A sentence for each method and each caveat, and the methods side by side."""
     found = subjects(results)
     rows = [[name, *_make_row(cells)] for name, cells in found.items()]
-    tables = (Table("Methods side by side", _COLUMNS, rows, _NOTES),) if rows else ()
+    tables = (_drop_empty(Table("Methods side by side", _COLUMNS, rows, _NOTES)),) if rows else ()
     points = [*(_describe_method(name, cells) for name, cells in found.items()), *_list_caveats(results, found)]
-    return Section("summary", "Summary", (_describe_scope(results), _choose_method(found)), points, tables=tables)
+    texts = (_choose_method(found), _describe_scope(results))
+    return Section("summary", "Summary", texts, make_outcomes(results), points, tables=tables)
+
+
+def _drop_empty(table: Table) -> Table:
+    """Without the columns that say nothing, so that the others have room."""
+    places = [at for at in range(len(table.columns)) if any(row[at] is not None for row in table.rows)]
+    return table.choose(places, len(table.rows))
 
 
 def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
     made, innocents, made_up = attacked(cells), negatives(cells), forged(cells)
-    kept, fewest = usable(made), fewest_negatives(cells)
+    kept = usable(made)
     return [
         count_seeds(cells),
         rate_entry(unattacked(cells)),
@@ -75,8 +83,8 @@ def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
         count_entry(len(made) - len(kept), made) if made else None,
         count_entry(count_claims(innocents), innocents) if innocents else None,
         count_entry(count_claims(made_up), made_up) if made_up else None,
-        fewest,
-        supported_fpr(fewest),
+        min(cell.verdict.n_sources for cell in _find_claims(cells)),
+        max(cell.verdict.level for cell in _find_claims(cells)),
         estimate(rank_suspects(usable(positives(cells)), innocents)),
         mean(embed_seconds(cells)),
         mean_seconds(cells, "extract"),
@@ -90,8 +98,26 @@ def _describe_method(name: str, cells: Sequence[JudgedRecord]) -> str:
     who = f": {list_some(claimed, _MOST_NAMED)}" if claimed else ""
     survived = f"claims {count_claims(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
     false = f"raises {count_claims(innocents)} false claims on {len(innocents)} readings of innocent models{who}"
-    rests = f"{cells[0].verdict.n_trials} trials and {fewest_negatives(cells)} negatives"
-    return f"{name} {survived} and {false}. Its verdicts rest on {rests}."
+    return f"{name} {survived} and {false}. {_describe_basis(cells)}"
+
+
+def _find_claims(cells: Sequence[JudgedRecord]) -> Sequence[JudgedRecord]:
+    """The cells whose level counts: those of the positives where there are any, for a sibling has fewer sources beside it."""
+    return positives(cells) or cells
+
+
+def _describe_basis(cells: Sequence[JudgedRecord]) -> str:
+    """What the verdicts of a method rest on, and how often a claim may be wrong."""
+    trials = count(cells[0].verdict.n_trials, "trial")
+    claims = _find_claims(cells)
+    level = max(cell.verdict.level for cell in claims)
+    if cells[0].verdict.basis == "exact":
+        return (
+            f"Its verdicts rest on {trials} and an exact null: a claim may be wrong for 1 in {1 / level:,.0f} models."
+        )
+    sources = count(min(cell.verdict.n_sources for cell in claims), "source")
+    negatives_of = f"{count(fewest_negatives(cells), 'negative')} of {sources}"
+    return f"Its verdicts rest on {trials} and {negatives_of}: a claim may be wrong for 1 in {1 / level:,.0f} sources of innocent models."
 
 
 def _choose_method(found: Mapping[str, Sequence[JudgedRecord]]) -> str:
@@ -118,11 +144,14 @@ def _list_caveats(results: ResultSet, found: Mapping[str, Sequence[JudgedRecord]
         for name, verb in (("failed", "failed"), ("skipped", "do not apply and were skipped"))
         if name in statuses
     ]
-    fewest = min(map(fewest_negatives, found.values()), default=0)
-    if supported_fpr(fewest) > _WANTED_FPR:
+    ranked = [
+        cell.verdict for each in found.values() for cell in _find_claims(each) if cell.verdict.basis == "calibrated"
+    ]
+    loosest = max(ranked, key=lambda verdict: verdict.level, default=None)
+    if loosest and loosest.level > _WANTED_LEVEL:
         lines.append(
-            f"Caution: {fewest} negatives support no false positive rate below {supported_fpr(fewest):.3f}; "
-            f"{round(1 / _WANTED_FPR) - 1} are needed for {_WANTED_FPR:g}."
+            f"Caution: {count(loosest.n_sources, 'source')} of innocent models support no level below {loosest.level:.3f}; "
+            f"{round(1 / _WANTED_LEVEL) - 1} are needed for {_WANTED_LEVEL:g}."
         )
     if count_seeds(cells) == 1:
         lines.append("Caution: one seed; intervals say nothing of another key or training.")

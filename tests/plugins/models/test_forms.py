@@ -276,8 +276,10 @@ def test_weights_that_are_not_there_cannot_be_asked_for(tmp_path: Path) -> None:
     ref = write(tmp_path / "m", state_of(vit()), timm_card())
     with pytest.raises(CheckpointError, match="no weights of this network under 'teacher'"):
         amb.load_model(f"{ref}:weights=teacher")
-    with pytest.raises(CheckpointError, match="names no set of weights"):
+    with pytest.raises(CheckpointError, match="says weights= twice, or nothing behind it"):
         amb.load_model(f"{ref}:weights=")
+    with pytest.raises(CheckpointError, match="says weights= twice"):
+        amb.load_model(f"{ref}:weights=a:weights=b")
 
 
 @pytest.mark.parametrize(("options", "what"), [({"img_size": 64}, "pos_embed"), ({"patch_size": 16}, "patch_embed")])

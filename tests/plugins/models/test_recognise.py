@@ -16,6 +16,7 @@ from torch import Tensor
 import amb
 from amb.errors import CheckpointError, MissingError, UnknownNameError
 from amb.models.references import load_skeleton
+from amb.ownership.form import find_form
 from amb.plugin.manager import manager
 from amb_models.files import FileLoader
 from amb_models.recognise import ask_which
@@ -221,3 +222,43 @@ def test_the_files_of_a_model_are_known(tmp_path: Path) -> None:
     assert FileLoader().files(str(tmp_path / "m")) == ((tmp_path / "m.safetensors",), (tmp_path / "m.json",))
     amb.save_checkpoint(amb.load_model(f"file/{tmp_path / 'm'}"), tmp_path / "own")
     assert FileLoader().files(str(tmp_path / "own")) is None
+
+
+@pytest.mark.parametrize("form", ["shards", "wrapped", "gamma", "masked", "one of two"])
+def test_a_changed_model_is_written_in_the_form_in_which_it_came(form: str, tmp_path: Path) -> None:
+    ours = state_of(vit())
+    mask = {"norm.bias_orig": ours["norm.bias"], "norm.bias_mask": torch.ones(32)}
+    states = {
+        "wrapped": under("module.", ours),
+        "gamma": {name.replace("norm1.weight", "norm1.gamma"): each for name, each in ours.items()},
+        "masked": {**{name: each for name, each in ours.items() if name != "norm.bias"}, **mask},
+        "one of two": {**under("a.", ours), **under("b.", ours)},
+    }
+    if form == "shards":
+        write_hf(tmp_path / "m", "ViTModel", "ViTConfig", **HF)
+    else:
+        card = {
+            "architecture": {"loader": "timm", "name": "vit_tiny_patch16_224", "options": VIT},
+            "weights": "library",
+        }
+        (tmp_path / "m.json").write_text(json.dumps(card))
+        save_file(states[form], tmp_path / "m.safetensors")
+    ref = f"file/{tmp_path / 'm'}" + (":weights=a" if form == "one of two" else "")
+    before = amb.load_model(ref)
+    after = before.copy()
+    changed = [weight for name, weight in after.named_parameters() if "fc1.weight" in name or "norm1.weight" in name]
+    for weight in changed:
+        weight.data.add_(0.25)
+    written = find_form(ref, before, manager().registry)
+    (tmp_path / "out").mkdir()
+    assert len(written.write(before, after, tmp_path / "out")) == len(changed) >= 3
+    assert written.read(tmp_path / "out").digest() == after.digest()
+    if form in {
+        "shards",
+        "wrapped",
+        "gamma",
+    }:  # the others are written in amb's own form, for a mark would fall between parts
+        kept = {each.name for each in (tmp_path / "out").iterdir()}
+        assert kept == (
+            {each.name for each in (tmp_path / "m").iterdir()} if form == "shards" else {"m.json", "m.safetensors"}
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -11,19 +12,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from click.testing import CliRunner, Result
+from PIL import Image, ImageOps
 from torchvision import datasets as published
 
 import amb
+from amb.cli import cli
 from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
 from amb_suites import real
+from amb_suites.class_folders import ClassFolders
 from amb_suites.datasets import DataError, DataSet, Item
 from amb_suites.ecommerce import Ecommerce
-from amb_suites.files import main as print_files
 from amb_suites.folder import FolderSuite
 from amb_suites.foodseg import FoodSeg103
 from amb_suites.imagenet import ImageNet
@@ -243,12 +247,31 @@ def test_the_definition_changes_with_the_size_of_a_file_that_serves(root: Path) 
     assert [role for role in ROLES if after[role] != before[role]] == ["test"]
 
 
-def test_files_can_be_listed_by_role(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def list_files(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["data", "files", *arguments])
+
+
+def test_files_can_be_listed_by_role(root: Path) -> None:
     write_classes(root / "birds", ["crow", "jay"], 20)
-    print_files("folder", "model=file/x", "data=birds", "image_size=16")
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    spec = "folder:model=file/x,data=birds,image_size=16"
+    rows = [line.split("\t") for line in list_files(spec).stdout.splitlines()]
     assert [name for role, name in rows if role == "trigger"] == folder().files("trigger")
     assert len(rows) == 40
+    found = json.loads(list_files(spec, "--role", "test", "--format", "json").stdout)
+    assert found == [{"role": "test", "file": name} for name in folder().files("test")]
+
+
+def test_files_are_of_the_root_that_is_named(root: Path, tmp_path: Path) -> None:
+    """A stray --data emptied the root, so nothing was found."""
+    write_classes(tmp_path / "elsewhere/birds", ["crow", "jay"], 20)
+    found = list_files("folder:model=file/x,data=birds", "--data", str(tmp_path / "elsewhere"))
+    assert len(found.stdout.splitlines()) == 40
+
+
+def test_a_suite_without_files_and_an_unknown_one_say_so(root: Path) -> None:
+    assert "reads no files: it makes its images" in str(list_files("tiny").exception)
+    assert "No suite is called 'paper-clop'" in str(list_files("paper-clop").exception)
+    assert "--data" in list_files("--help").stdout
 
 
 def test_threads_read_what_one_reads(root: Path) -> None:
@@ -257,6 +280,70 @@ def test_threads_read_what_one_reads(root: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda place: split.batch([place % 8]).images[0], range(32)))
     torch.testing.assert_close(torch.stack(found[8:16]), split.batch(range(8)).images, rtol=0, atol=0)
+
+
+# Photographs, and names
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_photographs_of_ones_own_are_turned_upright(root: Path, orientation: int) -> None:
+    """As Pillow's own `exif_transpose` does it; what a camera cannot say leaves them as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = root / "birds/crow/a.jpg"
+    path.parent.mkdir(parents=True)
+    picture(5, 40, 24).save(path, exif=exif)
+    [image] = everything(ClassFolders("birds")).batch([0]).images
+    with Image.open(path) as opened:
+        expected = geometry(ImageOps.exif_transpose(opened).convert("RGB"), 16, Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal((image * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+
+
+def test_published_sets_are_not_turned(root: Path) -> None:
+    """As torchvision reads them: masks and published figures go by the pixels as they lie there."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = root / "imagenet/train/n01/a.JPEG"
+    path.parent.mkdir(parents=True)
+    picture(5, 40, 24).save(path, "JPEG", exif=exif)
+    [image] = everything(ImageNet()).batch([0]).images
+    with Image.open(path) as opened:
+        expected = geometry(opened.convert("RGB"), 16, Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal((image * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_broken_orientation_is_no_broken_picture(root: Path) -> None:
+    path = root / "birds/crow/a.jpg"
+    path.parent.mkdir(parents=True)
+    picture(5).save(path, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    assert len(everything(ClassFolders("birds")).batch([0]).images) == 1
+
+
+def test_two_forms_of_one_name_get_the_same_role_and_class(root: Path) -> None:
+    """macOS writes an accent as a letter of its own; the same data on Linux has to be shared out alike."""
+    told = {}
+    for form in ("NFC", "NFD"):
+        for number, name in enumerate(
+            f"{bird} {n}" for bird in ("hérisson", "élan", "zèbre", "fou") for n in range(10)
+        ):
+            bird = name.split()[0]
+            save(root / form / normalize(form, bird) / normalize(form, f"{name}.png"), picture(number))
+        suite = folder(data=form)
+        told[form] = {role: [normalize("NFC", name) for name in suite.files(role)] for role in ROLES}
+        told[form]["classes"] = [normalize("NFC", name) for name in ClassFolders(form).index().classes]
+        told[form]["digest"] = suite.data_facts()["trigger"]["digest"]
+    assert told["NFC"] == told["NFD"]
+
+
+def test_a_gif_is_looked_at_and_its_first_picture_taken(root: Path) -> None:
+    path = root / "birds/crow/a.gif"
+    path.parent.mkdir(parents=True)
+    picture(1).save(path, save_all=True, append_images=[picture(2)])
+    [image] = everything(ClassFolders("birds")).batch([0]).images
+    with Image.open(path) as opened:
+        expected = geometry(opened.convert("RGB"), 16, Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal((image * 255).round().byte().permute(1, 2, 0).numpy(), expected)
 
 
 # Images that are not plain RGB

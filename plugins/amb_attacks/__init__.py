@@ -9,6 +9,8 @@ import amb
 from amb_attacks.adversarial import Adversarial
 from amb_attacks.cut import CutBlocks, CutRear, CutRegisters, CutResolution, DropRegisters, KeepBlocks, Resize
 from amb_attacks.distill import Distill
+from amb_attacks.dummies import DummyNeurons, WiderMlps
+from amb_attacks.extrapolate import Extrapolate
 from amb_attacks.filters import (
     BlurBefore,
     FlipBefore,
@@ -35,6 +37,7 @@ from amb_attacks.none import NoAttack
 from amb_attacks.overwrite import Overwrite
 from amb_attacks.prune import Prune
 from amb_attacks.quantize import Int8Layers, Quantize, QuantizeInt8
+from amb_attacks.regress import AdaptiveRegress
 from amb_attacks.residual import (
     AdaptiveClip,
     AdaptiveErase,
@@ -43,6 +46,8 @@ from amb_attacks.residual import (
     EraseStream,
     ScrambleStream,
 )
+from amb_attacks.rotate import MapTokens, Rotate
+from amb_attacks.soup import Soup
 from amb_attacks.structured import BlockWidths, PruneStructured
 from amb_attacks.unlearn import Unlearn
 
@@ -71,11 +76,16 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
         OutputRound,
         OutputLabels,
         Invariance,
+        DummyNeurons,
+        Rotate,
         Merge,
+        Extrapolate,
+        Soup,
         WeightNoise,
         AdaptiveErase,
         AdaptiveClip,
         AdaptiveScramble,
+        AdaptiveRegress,
         Overwrite,
         Unlearn,
         Forge,
@@ -86,6 +96,8 @@ def amb_register_attacks() -> list[type[amb.Attack]]:
 def amb_register_edits() -> list[type[amb.Edit]]:
     return [
         BlockWidths,
+        WiderMlps,
+        MapTokens,
         Int8Layers,
         KeepBlocks,
         DropRegisters,

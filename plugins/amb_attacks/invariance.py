@@ -47,7 +47,7 @@ class Invariance(amb.Attack):
         return None
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
-        from amb_attacks.invariance_torch import REWRITES, difference
+        from amb_attacks.invariance_torch import REWRITES, require_same_function
 
         rewritten = model.copy(f"{model.ref}+{self.canonical()}")
         for name in REWRITES if self.rewrite == "all" else [self.rewrite]:
@@ -56,13 +56,5 @@ class Invariance(amb.Attack):
                 parts = rewritten.backbone.parts(block)
                 assert parts is not None
                 REWRITES[name](parts, generator)
-        split = ctx.split("attacker")
-        moved = difference(model, rewritten, split.batch(range(min(_IMAGES, len(split)))).images)
-        if not moved <= _TOLERANCE:  # also where it is no number
-            raise amb.AmbError(f"attack {self}: the features of {model.ref} moved by {moved:.1e} of the largest.")
-        ctx.note(features_moved=moved)
+        require_same_function(str(self), model, rewritten, ctx)
         return rewritten
-
-
-_IMAGES = 100
-_TOLERANCE = 1e-4

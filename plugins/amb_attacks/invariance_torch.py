@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import amb
 
+_IMAGES: Final = 100
+_TOLERANCE: Final = 1e-4
 _STRETCH: Final = 2.0  # axes of a head's space are scaled by up to this factor, so the basis stays well-conditioned
 
 
@@ -54,6 +56,15 @@ REWRITES: Final[Mapping[str, Callable[[amb.BlockParts, torch.Generator], None]]]
     "norm": fold_norms,
     "basis": change_basis,
 }
+
+
+def require_same_function(attack: str, model: amb.VisionModel, other: amb.VisionModel, ctx: amb.Context) -> None:
+    """Raise AmbError where the output embeddings of the attacker's first images have moved; note by how much."""
+    split = ctx.split("attacker")
+    moved = difference(model, other, split.batch(range(min(_IMAGES, len(split)))).images)
+    if not moved <= _TOLERANCE:  # also where it is no number
+        raise amb.AmbError(f"attack {attack}: the features of {model.ref} moved by {moved:.1e} of the largest.")
+    ctx.note(features_moved=moved)
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ _PARALLEL: Final = 0.9995  # |cosine| above which the arc is straight within flo
 def merge(params: Merge, model: amb.VisionModel, ctx: amb.Context) -> amb.VisionModel:
     """A copy of the model whose encoder is merged with the other one's."""
     merged = model.copy(f"{model.ref}+{params.canonical()}")
-    theirs = _fit_state(params, merged, _load_other(params, ctx))
-    base = _fit_state(params, merged, _load_base(params, ctx)) if params.how == "task-arithmetic" else theirs
+    theirs = fit_state(params, merged, _load_other(params, ctx))
+    base = fit_state(params, merged, load_base(params, ctx)) if params.how == "task-arithmetic" else theirs
     weights = dict(merged.backbone.named_parameters())
     if all(torch.equal(weight, theirs[name]) for name, weight in weights.items()):
         ctx.note(merged_with="the same weights")  # a fingerprint leaves the public model as it was
@@ -56,20 +56,21 @@ def _mix_linearly(mine: Tensor, theirs: Tensor, weight: float) -> Tensor:
 
 def _load_other(params: Merge, ctx: amb.Context) -> amb.VisionModel:
     if params.other == "base":
-        return _load_base(params, ctx)
+        return load_base(params, ctx)
     if params.other != "finetuned-base":
         return amb.load_model(params.other)
     schedule = TrainingConfig("cosine", lr=params.lr, epochs=params.epochs, n_images=params.n_images)
-    return tune(_load_base(params, ctx), ctx.split("attacker"), "classification", schedule, ctx)
+    return tune(load_base(params, ctx), ctx.split("attacker"), "classification", schedule, ctx)
 
 
-def _load_base(params: Merge, ctx: amb.Context) -> amb.VisionModel:
+def load_base(params: amb.Attack, ctx: amb.Context) -> amb.VisionModel:
+    """The public model, on the device. Raises MissingError."""
     if ctx.base is None:
         raise amb.MissingError(f"attack {params} needs the public model from before the mark, which is not known here.")
     return ctx.base().to(ctx.device)
 
 
-def _fit_state(params: Merge, model: amb.VisionModel, other: amb.VisionModel) -> dict[str, Tensor]:
+def fit_state(params: amb.Attack, model: amb.VisionModel, other: amb.VisionModel) -> dict[str, Tensor]:
     """The other encoder's tensors on the model's device. Raises BadParamsError where they do not fit."""
     mine, theirs = model.backbone.state_dict(), other.backbone.state_dict()
     for name in sorted({*mine, *theirs}):

@@ -7,7 +7,7 @@ carriers are as random as before. A part of a block is changed only where that b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -53,16 +53,45 @@ def align(suspect: amb.VisionModel, base: amb.VisionModel) -> tuple[amb.VisionMo
 
     A weight that the suspect has not got, as a neuron that was removed, is 0 in the result and so says nothing.
     """
+    suspect = restore_layers(suspect)
     if not _has_parts(suspect) or not _has_parts(base) or suspect.n_blocks != base.n_blocks:
         return suspect, {}
     turn = find_turn(suspect, base)
     aligned, undone = _align_blocks(suspect, base, turn)
-    for _ in range(0 if turn is None else 2):  # the tokens gave a first guess; all weights together give a better one
+    if turn is not None:  # the tokens gave a first guess; all weights together give a better one
         turn = turn @ _find_rotation(_list_stream_rows(aligned), _list_stream_rows(base))
         aligned, undone = _align_blocks(suspect, base, turn)
     if turn is None and not undone:
         return suspect, {}
     return aligned, {"turned": turn is not None, "parts_rewritten": undone}
+
+
+@torch.no_grad()
+def restore_layers(model: amb.VisionModel) -> amb.VisionModel:
+    """Layers of another arithmetic, such as int8, as plain ones with the weights by which they multiply; else the model itself.
+
+    The weights are what such a layer makes of unit vectors, whatever form it keeps them in.
+    """
+    if not list(_find_odd_layers(model)):
+        return model
+    plain = model.copy()
+    for parent, name, layer in list(_find_odd_layers(plain)):
+        still = layer(torch.zeros(1, layer.in_features, device=model.device))
+        weight = (layer(torch.eye(layer.in_features, device=model.device)) - still).T
+        restored = nn.Linear(layer.in_features, layer.out_features, device=model.device)
+        restored.weight.copy_(weight)
+        restored.bias.copy_(still[0])
+        setattr(parent, name, restored)
+    return plain
+
+
+def _find_odd_layers(model: amb.VisionModel) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Parent, name and layer of what maps vectors of so many features to so many and is no plain linear layer."""
+    for parent in model.backbone.modules():
+        for name, layer in parent.named_children():
+            sizes = [getattr(layer, each, None) for each in ("in_features", "out_features")]
+            if not isinstance(layer, nn.Linear) and all(isinstance(size, int) for size in sizes):
+                yield parent, name, layer
 
 
 def _has_parts(model: amb.VisionModel) -> bool:
@@ -86,7 +115,8 @@ def find_turn(suspect: amb.VisionModel, base: amb.VisionModel) -> Tensor | None:
 def _find_rotation(theirs: Tensor, ours: Tensor) -> Tensor:
     """Orthogonal Procrustes: the R that brings theirs @ R nearest to ours."""
     left, _, right = torch.linalg.svd(theirs.T @ ours)
-    return left @ right
+    rotation: Tensor = left @ right
+    return rotation
 
 
 def _list_stream_rows(model: amb.VisionModel) -> Tensor:
@@ -109,23 +139,26 @@ def _align_blocks(suspect: amb.VisionModel, base: amb.VisionModel, turn: Tensor 
     for block in range(base.n_blocks):
         theirs, ours = _get_parts(suspect, block), _get_parts(base, block)
         scale = _divide_gains(_read_gains(theirs), _read_gains(ours))
-        pairs = zip(read_block(theirs, turn), read_block(ours), strict=True)
-        found = [_choose_nearest(ours_part, theirs_part, scale) for theirs_part, ours_part in pairs]
-        _write_block(_get_parts(twin, block), *(part for part, _ in found))
-        undone += sum(changed for _, changed in found)
+        (attention, mlp), (our_attention, our_mlp) = read_block(theirs, turn), read_block(ours)
+        attention, heads_changed = _choose_nearest(our_attention, _list_attentions(our_attention, attention, scale))
+        mlp, neurons_changed = _choose_nearest(our_mlp, _list_mlps(our_mlp, mlp, scale))
+        _write_block(_get_parts(twin, block), attention, mlp)
+        undone += heads_changed + neurons_changed
     return twin, undone
 
 
 def _copy_matrices(suspect: amb.VisionModel, twin: amb.VisionModel, turn: Tensor | None) -> None:
-    """What the suspect holds under the same name and in the same shape; 0 elsewhere. What feeds the stream is turned."""
+    """What the suspect holds under the same name and in the same shape; 0 elsewhere. What feeds the stream may be turned."""
     theirs = {matrix.name: matrix.weight for matrix in suspect.matrices()}
     for matrix in twin.matrices():
         weight = theirs.get(matrix.name)
         if weight is None or weight.shape != matrix.weight.shape:
             matrix.weight.zero_()
             continue
+        weight = weight.double().cpu()
         if turn is not None and len(weight) == len(turn):
-            weight = torch.tensordot(turn.T, weight.double().cpu(), dims=1)
+            forms, ours = (weight, torch.tensordot(turn.T, weight, dims=1)), matrix.weight.double().cpu()
+            weight = min(forms, key=lambda form: float((form - ours).norm()))
         matrix.weight.copy_(weight)
 
 
@@ -164,7 +197,7 @@ def _get_parts(model: amb.VisionModel, block: int) -> amb.BlockParts:
 def read_block(parts: amb.BlockParts, turn: Tensor | None = None) -> tuple[Attention, Mlp]:
     """The matrices of a block; with a turn, in the basis of the stream that it leads to."""
     rows = (parts.query.weight, parts.key.weight, parts.value.weight, parts.output.weight.T)
-    heads = [each.detach().double().cpu().unflatten(0, (parts.n_heads, -1)) for each in rows]
+    heads = [torch.unflatten(each.detach().double().cpu(), 0, (parts.n_heads, -1)) for each in rows]
     neurons = [each.detach().double().cpu() for each in (parts.up.weight, parts.down.weight.T)]
     if turn is not None:
         heads, neurons = [each @ turn for each in heads], [each @ turn for each in neurons]
@@ -183,18 +216,22 @@ def _write_block(parts: amb.BlockParts, attention: Attention, mlp: Mlp) -> None:
 # Parts
 
 
-def _choose_nearest(ours: P, theirs: P, scale: Gains) -> tuple[P, bool]:
-    """Of the forms of a part the nearest, and whether it is another than the suspect's own.
+def _choose_nearest(ours: P, forms: Iterator[P]) -> tuple[P, bool]:
+    """Of the forms of a part the nearest, and whether it is another than the first, which is the suspect's own.
 
     The simpler come first, and a form has to be much nearer than those before it.
     """
-    forms = _list_forms(ours, theirs, scale)
     best = next(forms)
     distance, changed = measure_distance(ours, best), False
     for form in forms if distance > _NEAR else ():
         if (reached := measure_distance(ours, form)) < _NEARER * distance:
             best, distance, changed = form, reached, True
-    return (best if _fits(ours, best) else type(best)(*(torch.zeros_like(each) for each in ours))), changed
+    return (best if _fits(ours, best) else _blank(ours)), changed
+
+
+def _blank(part: P) -> P:
+    """A part that says nothing."""
+    return type(part)(*(torch.zeros_like(each) for each in part))
 
 
 def _fits(ours: Part, theirs: Part) -> bool:
@@ -213,20 +250,22 @@ def measure_distance(ours: Part, theirs: Part) -> float:
     return (total / n) ** 0.5 if n else float("inf")
 
 
-def _list_forms(ours: Part, theirs: Part, scale: Gains) -> Iterator[Part]:
-    """A part as it is, and with norms folded, units matched and bases fitted, alone and together; the simplest first."""
-    if isinstance(ours, Mlp) and isinstance(theirs, Mlp):
-        forms = [theirs, Mlp(theirs.up * scale.norm2, theirs.down * scale.scale2)]
+def _list_mlps(ours: Mlp, theirs: Mlp, scale: Gains) -> Iterator[Mlp]:
+    """An MLP as it is, with norms folded, and both with neurons matched."""
+    forms = [theirs, Mlp(theirs.up * scale.norm2, theirs.down * scale.scale2)]
+    yield from forms
+    yield from (match_neurons(ours, form) for form in forms)
+
+
+def _list_attentions(ours: Attention, theirs: Attention, scale: Gains) -> Iterator[Attention]:
+    """An attention as it is, with norms folded, both with heads matched, and those with bases fitted."""
+    query, key, value = (each * scale.norm1 for each in theirs[:3])
+    forms = [theirs, Attention(query, key, value, theirs.output * scale.scale1)]
+    yield from forms
+    if ours.query.shape[1:] == theirs.query.shape[1:]:
+        forms = [match_heads(ours, form) for form in forms]
         yield from forms
-        yield from (match_neurons(ours, form) for form in forms)
-    if isinstance(ours, Attention) and isinstance(theirs, Attention):
-        rows = [each * scale.norm1 for each in theirs[:3]]
-        forms = [theirs, Attention(*rows, theirs.output * scale.scale1)]
-        yield from forms
-        if ours.query.shape[1:] == theirs.query.shape[1:]:
-            forms = [match_heads(ours, form) for form in forms]
-            yield from forms
-            yield from (fit_bases(ours, form) for form in forms)
+        yield from (fit_bases(ours, form) for form in forms)
 
 
 def match_neurons(ours: Mlp, theirs: Mlp) -> Mlp:
@@ -304,4 +343,5 @@ def _solve_sylvester(left: Tensor, right: Tensor, wanted: Tensor) -> Tensor:
     """X with left X + X right = wanted, for symmetric matrices without negative eigenvalues."""
     (sizes, axes), (other_sizes, other_axes) = torch.linalg.eigh(left), torch.linalg.eigh(right)
     sums = sizes[..., :, None] + other_sizes[..., None, :]
-    return axes @ (axes.mT @ wanted @ other_axes / sums.clamp_min(1e-12)) @ other_axes.mT
+    solved: Tensor = axes @ (axes.mT @ wanted @ other_axes / sums.clamp_min(1e-12)) @ other_axes.mT
+    return solved

@@ -33,7 +33,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "lora": {"epochs": 1, "n_images": 16, "batch": 8},
     "adversarial": {"epochs": 1, "n_images": 16, "batch": 8, "steps": 2},
     "merge": {"epochs": 1, "n_images": 16},
+    "soup": {"n": 2, "epochs": 1, "n_images": 16, "batch": 8},
     "cut-rear": {"epochs": 1, "n_images": 16, "batch": 8},
+    "adaptive-regress": {"steps": 3, "batch": 8, "n_images": 64, "n_functions": 16},
     "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""

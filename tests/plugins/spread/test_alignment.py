@@ -15,13 +15,32 @@ import amb
 from amb.evaluation.statistics import exact_test
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_attacks.structured import BlockWidths
-from amb_spread.alignment import Attention, Mlp, align, fit_basis, match_heads, match_neurons, read_block
+from amb_spread.alignment import (
+    Attention,
+    Mlp,
+    align,
+    fit_basis,
+    match_heads,
+    match_neurons,
+    read_block,
+    restore_layers,
+)
 from amb_spread.weights import SpreadWeights
 from amb_spread.weights_torch import measure_differences, read_differences
 
 METHOD = SpreadWeights(n_messages=8, n_bits=16)
 UNALIGNED = SpreadWeights(n_messages=8, n_bits=16, align=False)
-REWRITINGS = ["permute-neurons", "permute-heads", "fold-norms", "change-basis", "reparametrize"]
+REWRITINGS = [
+    "permute-neurons",
+    "permute-heads",
+    "fold-norms",
+    "change-basis",
+    "reparametrize",
+    "dummy-neurons",
+    "dummy-neurons+reparametrize",
+    "rotate-stream",
+    "rotate-stream+dummy-neurons+reparametrize",
+]
 
 
 def lively(seed: int = 1) -> amb.VisionModel:
@@ -106,6 +125,32 @@ def test_removed_units_say_nothing_and_the_rest_is_read(embeddings: Any, tmp_pat
     for part, n in zip(read_block(aligned.backbone.parts(0)), (2, 200), strict=True):
         assert int(part[0].flatten(1).abs().sum(dim=1).count_nonzero()) == n
     assert count_wrong(method.extract(amb.SuspectView(cut, "weights"), embedding.key, context)) == 0
+
+
+class Rounded(torch.nn.Module):
+    """A layer that keeps its weights in another form than a plain one, as int8 layers do."""
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = layer.in_features, layer.out_features, layer.bias
+        self.scale = layer.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("codes", (layer.weight.detach() / self.scale).round().to(torch.int8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (self.codes * self.scale).T + self.bias
+
+
+def test_layers_of_another_arithmetic_are_read_by_what_they_do() -> None:
+    owner = amb.load_model("tiny/owner")
+    rounded = owner.copy()
+    mlp = rounded.backbone.net.blocks[2].mlp
+    mlp.fc1 = Rounded(mlp.fc1)
+    assert rounded.backbone.parts(2) is None
+    restored, plain = (model.backbone.parts(2).up for model in (restore_layers(rounded), owner))
+    off = (restored.weight - plain.weight).abs()
+    assert off.max() > 0 and (off <= 0.51 * mlp.fc1.scale).all()
+    torch.testing.assert_close(restored.bias, plain.bias)
+    assert restore_layers(owner) is owner
 
 
 # The steps, each against what made the difference

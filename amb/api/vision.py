@@ -174,6 +174,8 @@ class VisionModel(nn.Module):
         """JSON from which its loader builds the same network again, untrained."""
         self.backbone = backbone
         self.heads = nn.ModuleDict(dict(heads or {}))
+        self.projection: nn.Module | None = None
+        """A map behind the backbone's embedding, (n, width) to (n, features), where an edit has put one."""
         self.input_filters: list[Callable[[Tensor], Tensor]] = []
         """What a deployed model does to images, (n, 3, height, width) in [0, 1], before it sees them; not in training."""
         self.output_filters: list[Callable[[Tensor], Tensor]] = []
@@ -251,7 +253,12 @@ class VisionModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The output embedding, (n, features)."""
-        return self._filter_output(self.backbone.pool(self.tokens(images)))
+        return self._filter_output(self.pool(self.tokens(images)))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """The output embedding of output tokens, (n, features)."""
+        pooled = self.backbone.pool(tokens)
+        return pooled if self.projection is None else cast(Tensor, self.projection(pooled))
 
     def logits(self, images: Tensor, task: str = "classification") -> Tensor:
         """Class logits: (n, classes), or (n, classes, height, width) for segmentation. Raises NoHeadError."""
@@ -300,7 +307,7 @@ class VisionModel(nn.Module):
             n_blocks=self.n_blocks,
             n_tokens=min(n_prefix, 1) + tokens.shape[1] - n_prefix,
             dim=self.backbone.dim,
-            n_features=self.backbone.pool(tokens).shape[1],
+            n_features=self.pool(tokens).shape[1],
             n_classes=cast(int, head.n_classes) if head is not None else None,
             max_access=self.max_access,
         )

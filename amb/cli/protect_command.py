@@ -27,6 +27,8 @@ Examples:
 Ship protected/model, keep protected/key, publish the line that is printed. Stopped, the same command goes on.
 """
 
+_NO_DATA = "no --data: the embedded images serve. A mark is best made on images like those that the model will see."
+
 
 @click.command(name="protect", epilog=EPILOG)
 @click.argument("model")
@@ -81,17 +83,18 @@ def command(
     with divert_stdout():
         asked = (model, method, data, parse_assignments(params), level, self_test, compute())
         request, at = plan_protection(*asked, quiet=quiet)
-        if data is None:
-            at.progress.say(
-                "no --data: the embedded images serve. A mark is best made on images like those the model will see."
-            )
         at.progress.say(_say_basis(request.method))
-        if dry_run:
-            _print_cost(request, at)
-            return
-        refuse_taken(output)  # before anybody types a passphrase
-        with_seal = sealed or passphrase_fd is not None
-        protect(request, output, at, ask_passphrase(passphrase_fd, confirm=True) if with_seal else None)
+        if data is None:
+            at.progress.say(_NO_DATA)
+        cost = _measure_cost(request, at) if dry_run else None
+    if cost is not None:
+        click.echo(cost)
+        return
+    refuse_taken(output)  # before anybody types a passphrase
+    with_seal = sealed or passphrase_fd is not None
+    passphrase = ask_passphrase(passphrase_fd, confirm=True) if with_seal else None
+    with divert_stdout():
+        protect(request, output, at, passphrase)
     print(f"{output}: ship model/, keep key/, read report.html.", file=sys.stderr)
     click.echo(f"sha256:{read_commitment(output / COMMITMENT).digest}")
 
@@ -106,20 +109,18 @@ def _say_basis(method: Method) -> str:
     )
 
 
-def _print_cost(request: Request, at: Workplace) -> None:
+def _measure_cost(request: Request, at: Workplace) -> str:
     """Seconds, memory and disk, from one measured step of the network."""
     from amb.execution.cost import measure_step, seconds_of
     from amb.models.references import load_skeleton
 
     at.compute.apply()
     step = measure_step(load_skeleton(request.model, at.registry).place(at.compute), at.compute.device)
-    method, gibibyte = request.method, 2**30
-    work, weights = method.work(step.facts), 4 * step.n_parameters
+    work, weights = request.method.work(step.facts), 4 * step.n_parameters / 2**30
     seconds = "not known beforehand" if work is None else f"about {seconds_of(work, step):.0f} s on {at.compute.device}"
-    click.echo(f"embedding   {seconds}; the self-test comes on top")
-    click.echo(
-        f"memory      about {(step.fixed_mib + step.batch * step.image_mib) / 1024:.1f} GiB beside the images' tokens"
-    )
-    click.echo(
-        f"disk        {3 * weights / gibibyte:.1f} GiB while it works, {weights / gibibyte:.1f} GiB and the key afterwards"
+    memory = (step.fixed_mib + step.batch * step.image_mib) / 1024
+    return (
+        f"embedding   {seconds}; the self-test comes on top\n"
+        f"memory      about {memory:.1f} GiB beside the images' tokens\n"
+        f"disk        {3 * weights:.1f} GiB while it works, {weights:.1f} GiB and the key afterwards"
     )

@@ -65,7 +65,7 @@ def read(model: VisionModel, split: Split, n: int, threads: int = 0) -> Reading:
         tokens = model.tokens(batch.images)
         size = batch.images.shape[-1]
         grid = tokens[:, model.backbone.n_prefix :]
-        features.append(model.backbone.pool(tokens).cpu())
+        features.append(model.pool(tokens).cpu())
         side = round(grid.shape[1] ** 0.5)
         patches.append(grid.reshape(len(grid), side, side, -1).cpu())
         labels.append(batch.labels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import amb
 from amb_attacks.adversarial import Adversarial
 from amb_attacks.cut import CutBlocks, CutRear, CutRegisters, CutResolution, DropRegisters, KeepBlocks, Resize
-from amb_attacks.distill import Distill
+from amb_attacks.distill import Distill, ProjectEmbedding
 from amb_attacks.dummies import DummyNeurons, WiderMlps
 from amb_attacks.extrapolate import Extrapolate
 from amb_attacks.filters import (
@@ -98,6 +98,7 @@ def amb_register_edits() -> list[type[amb.Edit]]:
         BlockWidths,
         WiderMlps,
         MapTokens,
+        ProjectEmbedding,
         Int8Layers,
         KeepBlocks,
         DropRegisters,

@@ -25,7 +25,8 @@ class Distill(amb.Attack):
     view of an image has to be nearer to the model's embedding of another view than to the model's and the student's
     own embeddings of the batch's other images; the views differ where `augment` is on, as in the preset.
 
-    Where the widths differ, a linear projection is trained between them and thrown away; where the grids of tokens
+    Where the widths differ, a linear projection is trained between them and thrown away, unless `keep_projection`: then the
+    thief serves embeddings of the model's own form, as a replacement that its users do not notice. Where the grids of tokens
     differ, the student's is interpolated. A student of embeddings or tokens then gets a linear head, fitted on the
     attacker's labels while the encoder is frozen, if the model has a classification head and the images have labels.
     The model is asked once for each image, or at every step for augmented images and for tokens, which are too many
@@ -43,6 +44,13 @@ class Distill(amb.Attack):
         "distill-feature-mse": {"target": "feature-mse"},
         "distill-feature-cosine": {"target": "feature-cosine"},
         "distill-tokens": {"target": "token-mse"},
+        "distill-replacement": {
+            "target": "feature-mse",
+            "student": "resnet10t",
+            "lr": 2e-3,
+            "epochs": 6,
+            "keep_projection": True,
+        },
         "distill-contrastive": {"target": "contrastive", "augment": True, "lr": 3e-4},
         "distill-convnet": {"target": "soft", "student": "resnet10t", "lr": 2e-3, "epochs": 6},
         "distill-surrogate": {
@@ -59,6 +67,8 @@ class Distill(amb.Attack):
     """What of the model is imitated: class probabilities, classes, embeddings, or tokens, and by which measure."""
     student: str = "same"
     """A timm model such as `resnet10t`, built at the model's image size, or `same` for its architecture as published."""
+    keep_projection: bool = False
+    """Serve embeddings through the projection, in the model's own form; it is thrown away otherwise."""
     temperature: float = Field(3.0, gt=0)
     """What the logits of both are divided by, for `soft`."""
     contrast_temperature: float = Field(0.5, gt=0)
@@ -117,3 +127,21 @@ class Distill(amb.Attack):
         from amb_attacks.distill_torch import distill
 
         return distill(self, model, ctx)
+
+
+class ProjectEmbedding(amb.Edit):
+    """Put a linear map behind the embedding, whose weights are kept with the others."""
+
+    name: ClassVar[str] = "project-embedding"
+
+    n_in: int = Field(ge=1, le=65536)
+    """Width of the backbone's embedding."""
+    n_out: int = Field(ge=1, le=65536)
+    """Features that are served."""
+
+    def apply(self, model: VisionModel) -> None:
+        from torch import nn
+
+        if model.projection is not None:
+            raise amb.CheckpointError(f"{model.ref} has a projection behind its embedding already.")
+        model.projection = nn.Linear(self.n_in, self.n_out).to(model.device)

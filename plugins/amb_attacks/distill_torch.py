@@ -41,7 +41,9 @@ def distill(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.Vi
         split = Surrogates(split, n_images, ctx.generator("surrogate images"))
     student = new_student(params, model, ctx)
     view = amb.SuspectView(model, ACCESS[params.target])
-    imitate(params, student, view, split, n_images, ctx)
+    projection = imitate(params, student, view, split, n_images, ctx)
+    if params.keep_projection:
+        student = _serve_projected(student, projection)
     ctx.note(queries=view.queries)
     if params.by_class or params.images == "surrogate" or "classification" not in model.heads:
         return student.eval()
@@ -51,8 +53,8 @@ def distill(params: Distill, model: amb.VisionModel, ctx: amb.Context) -> amb.Vi
 
 def imitate(
     params: Distill, student: amb.VisionModel, view: amb.SuspectView, split: amb.Split, n_images: int, ctx: amb.Context
-) -> None:
-    """Train the student, in place, on what the view tells of the model."""
+) -> nn.Module:
+    """Train the student, in place, on what the view tells of the model; what was trained between their embeddings."""
     answers = _prepare_answers(params, view, split, n_images)
     projection = _make_projection(params, student, answers, split, ctx)
     batch_size = min(params.batch, n_images)
@@ -74,6 +76,20 @@ def imitate(
                 accumulator.step_whole(loss_of)
             else:
                 accumulator.step(loss_of, len(rows))
+    return projection
+
+
+def _serve_projected(student: amb.VisionModel, projection: nn.Module) -> amb.VisionModel:
+    """The student with the projection behind its embedding; as it is where there was no need of one."""
+    from amb_attacks.distill import ProjectEmbedding
+
+    if not isinstance(projection, nn.Linear):
+        return student
+    served = amb.edited(
+        student, ProjectEmbedding(n_in=projection.in_features, n_out=projection.out_features), student.ref
+    )
+    cast(nn.Linear, served.projection).load_state_dict(projection.state_dict())
+    return served
 
 
 @torch.no_grad()

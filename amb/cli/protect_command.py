@@ -46,7 +46,7 @@ _NO_DATA = "no --data: the embedded images serve. A mark is best made on images 
     type=click.Choice(["none", "quick", "full"]),
     default="quick",
     show_default=True,
-    help="Attacks to try on the marked copy and on the unmarked model.",
+    help="Utility, and attacks to try on the marked copy and on the unmarked model.",
 )
 @click.option("--seal", "sealed", is_flag=True, help="Ask for a passphrase that seals the key.")
 @options.passphrase_fd

@@ -246,5 +246,5 @@ def _say(found: list[Finding], format_: str) -> int:
     else:
         for each in found:
             click.echo(say_finding(each))
-        click.echo(f"It does not say: {LIMITS[found[0].claims]}")
+        click.echo(f"What it does not say: {LIMITS[found[0].claims]}")
     return 0 if all(each.claim for each in found) else 1

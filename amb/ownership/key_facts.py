@@ -49,11 +49,21 @@ class OpenedKey:
 
 def open_key(folder: Path, ask: Callable[[], str]) -> OpenedKey:
     """The key of a folder that `amb protect` wrote; `ask` gives the passphrase where it is sealed. Raises AmbError."""
+    forbid_core_dumps()
     facts = parse_document(
         read_bytes(folder / ABOUT, MOST_BYTES, "What is known of the key,"), KeyFacts, f"{folder / ABOUT}"
     )
     salt, data = read_key_folder(folder, ask)
     return OpenedKey(load_key(data), facts, salt, data)
+
+
+def forbid_core_dumps() -> None:
+    """A process that has a key open leaves no image of its memory behind."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def load_key(data: bytes) -> Key:

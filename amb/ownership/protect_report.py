@@ -52,6 +52,8 @@ def _tabulate_utility(facts: Mapping[str, Any]) -> Table:
     rows += [[f"{name} of the embeddings", None, value] for name, value in facts["similarity"].items()]
     columns = [Column("measure", text=True), Column("unmarked"), Column("marked")]
     notes = ["On images that neither training nor the key has seen; every figure in 0..1, more is better."]
+    if not before:
+        notes.append("Utility was not measured: --self-test quick does it.")
     return Table("Utility before and after", columns, rows, notes)
 
 

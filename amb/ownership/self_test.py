@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from amb.ownership.under_way import Protection
 
 SELF_TESTS: Final = {
-    "none": (),
     "quick": ("prune20", "quantize8", "finetune:epochs=1,n_images=512"),
     "full": (
         "prune20",
@@ -32,7 +31,7 @@ SELF_TESTS: Final = {
         "merge-base50",
     ),
 }
-"""Attacks of each; those that are not installed, or do not apply, are left out and said."""
+"""Attacks of each, beside measuring utility; those that are not installed, or do not apply, are left out and said."""
 
 
 def run_self_test(under_way: Protection, key: Key, unmarked: VisionModel, shipped: VisionModel) -> list[dict[str, Any]]:

@@ -45,6 +45,8 @@ class Finding:
     claims: ClaimKind
     corrected_p: float
     """Over all suspects of the verification (Holm 1979); the claim rests on it."""
+    is_unmarked: bool = False
+    """The suspect is the unmarked model of the key."""
     sources: tuple[str, ...] = ()
     """Innocent models whose rank the test rests on, where the null is not exact."""
 
@@ -90,7 +92,9 @@ def verify(
     tests = [_test(method, evidence, innocent, level) for _, evidence in read]
     corrected = correct_holm([test.p_value for test in tests])
     return [
-        Finding(suspect, evidence, test, method.claims, p, tuple(innocent))
+        Finding(
+            suspect, evidence, test, method.claims, p, suspect.digest == opened.facts.unmarked_digest, tuple(innocent)
+        )
         for (suspect, evidence), test, p in zip(read, tests, corrected, strict=True)
     ]
 
@@ -118,6 +122,8 @@ def say_finding(finding: Finding) -> str:
         return f"CLAIM: {name} {what} ({p}, {basis})."
     if finding.test.basis == "calibrated" and not finding.sources:
         return f"NO CLAIM on {name}: this method has no exact null and no innocent models were given (--negatives)."
+    if finding.is_unmarked:
+        return f"NO CLAIM on {name}: it is the unmarked model itself, weight by weight, and no mark can be in it."
     return f"NO CLAIM on {name} ({p}, {basis}; a claim takes {finding.test.level:g} or less)."
 
 
@@ -133,8 +139,8 @@ def _say_basis(finding: Finding) -> str:
 
 
 LIMITS: Mapping[ClaimKind, str] = {
-    "marked release": "It says nothing of who made the key, or when, nor that other models of the same origin are innocent.",
-    "lineage": "Siblings of the protected model, made from the same unmarked one, can read as well: it is no proof of copying the release.",
+    "marked release": "who made the key, or when; nor that other models of the same origin are innocent.",
+    "lineage": "that the release was copied, for siblings of the same origin read as well; nor who made the key, or when.",
 }
 """What a claim of each kind does not say."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from functools import cache
-from math import isfinite
 from secrets import token_hex
 from typing import Any, ClassVar, Self, cast
 
@@ -83,21 +81,6 @@ def source_digest(cls: type) -> str:
 
 _UNKNOWN: dict[type, str] = {}
 """Digests of classes without a file, the same while this process lasts."""
-
-
-def digest_of(value: Any) -> str:
-    """A digest of any JSON value, the same on every machine: 32 hexadecimal digits of SHA-256."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def finite(value: Any) -> Any:
-    """A JSON value with `null` for NaN and infinity, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def parameter_rows(cls: type[Component]) -> list[dict[str, str]]:

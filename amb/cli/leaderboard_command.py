@@ -38,7 +38,7 @@ def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: 
     Without a source it reads amb-results. Bundles are verified as `amb import` does it. A method without evidence
     enough is shown and not ranked.
     """
-    from amb.api.component import finite
+    from amb.api.digests import finite
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
 

@@ -48,7 +48,7 @@ def command(
 
     A cell that several runs have judged is taken from the latest of them.
     """
-    from amb.api.component import finite
+    from amb.api.digests import finite
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
     from amb.results.collect import collect

@@ -41,12 +41,12 @@ def utility(model: VisionModel, ctx: Context, n_probe: int = _N_PROBE, n_test: i
     """Figures in 0..1, more is better; probes see the attacker's images, scores are on the test images.
 
     `knn`: accuracy of cosine k-nearest neighbours (k = 20). `probe`: accuracy of logistic regression on the output
-    embedding. `miou`: mean IoU of a linear probe of patch tokens, where there are masks. `head_accuracy`,
+    embedding; both where there are several classes. `miou`: mean IoU of a linear probe of patch tokens, where there are masks. `head_accuracy`,
     `head_miou`: of the model's own task heads, where it has them.
     """
     known = read(model, ctx.split("attacker"), n_probe, ctx.compute.load_threads)
     test = read(model, ctx.split("test"), n_test, ctx.compute.load_threads)
-    figures = {"knn": _score_knn(known, test), "probe": _score_probe(known, test)}
+    figures = {"knn": _score_knn(known, test), "probe": _score_probe(known, test)} if _has_classes(known) else {}
     if known.masks is not None and test.masks is not None:
         figures["miou"] = _score_mask_probe(known.patches, known.masks, test.patches, test.masks)
     if test.correct is not None:
@@ -127,6 +127,11 @@ def compare(before: VisionModel, after: VisionModel, ctx: Context, n: int = _N_T
 
 def _choose_batch(split: Split) -> int:
     return max(1, min(_BATCH, _PIXELS // split.batch([0]).images[0, 0].numel()))
+
+
+def _has_classes(known: Reading) -> bool:
+    """Whether images are of several classes, so that telling them apart is worth something."""
+    return len(known.labels.unique()) > 1
 
 
 def _fits_head(model: VisionModel, task: str, n_classes: int) -> bool:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from amb import __version__
-from amb.api.component import digest_of
+from amb.api.digests import digest_of
 from amb.api.plan import Plan
 from amb.plugin.registry import Plugin
 

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from amb.api.component import digest_of, finite
+from amb.api.digests import digest_of, finite
 from amb.errors import BadParamsError, StoreError
 
 SCHEMA = 1

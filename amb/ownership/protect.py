@@ -5,6 +5,7 @@ Everything is made beside the final folder, in one that its owner alone can ente
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from amb.api.component import finite
+from amb.api.digests import finite
 from amb.api.records import Key
 from amb.errors import StoreError, UsageError
 from amb.evaluation.statistics import exact_test
@@ -195,6 +196,13 @@ def _assemble(under_way: Protection, made: Made, passphrase: str | None) -> None
     draft.rename(under_way.finished)
 
 
+def _digest_triggers(key: Key) -> str | None:
+    """SHA-256 of the images that the key is read on, with their shape; None where it needs none."""
+    if (images := key.tensors.get("triggers")) is None:
+        return None
+    return hashlib.sha256(str(images.shape).encode() + images.tobytes()).hexdigest()
+
+
 def _commit(request: Request, made: Made, key: str) -> Commitment:
     """The commitment to what was made."""
     method, facts = request.method, made.facts
@@ -210,7 +218,7 @@ def _commit(request: Request, made: Made, key: str) -> Commitment:
         preprocessing=Preprocessing(**facts["preprocessing"]),
         unmarked=Weights(tensors=facts["digests"]["unmarked"], files=facts["unmarked_files"]),
         marked=Weights(tensors=facts["digests"]["marked"], files=digest_files(_list_files(made.files))),
-        images=made.key.facts.get("images"),
+        images=_digest_triggers(made.key),
         claim=method.claims,
         software=find_versions(),
     )

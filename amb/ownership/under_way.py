@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from amb import __version__
-from amb.api.component import digest_of
 from amb.api.context import Context
+from amb.api.digests import digest_of
 from amb.api.interfaces import Method, Suite
 from amb.api.types import Role
 from amb.execution.store import Store, StoreEntry

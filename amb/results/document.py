@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.component import digest_of, finite
+from amb.api.digests import digest_of, finite
 from amb.results.versions import SCHEMA
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ class Lines(NamedTuple):
 
 def write_line(cell: Mapping[str, Any], run: str, number: int) -> str:
     """A cell as the line of that number in the file of a run."""
-    from amb.api.component import finite
+    from amb.api.digests import finite
 
     kept = finite(cell)
     return json.dumps({**kept, NUMBER: number, DIGEST: _digest_line(kept, run, number)}, allow_nan=False) + "\n"
@@ -109,7 +109,7 @@ def warn_of_damage(path: Path, damaged: list[int]) -> None:
 
 
 def _digest_line(cell: Mapping[str, Any], run: str, number: int) -> str:
-    from amb.api.component import digest_of
+    from amb.api.digests import digest_of
 
     return digest_of([run, number, cell])
 

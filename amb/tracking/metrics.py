@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.api.component import digest_of
+from amb.api.digests import digest_of
 from amb.errors import printable
 from amb.evaluation.primary_utility import primary_utility, utility_drop
 from amb.results.aggregate import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from amb.api.component import digest_of
+from amb.api.digests import digest_of
 from amb.runtime.scratch import is_alive, open_scratch
 from amb.tracking.metrics import (
     Curves,

@@ -16,19 +16,25 @@ PARTS: Final[Mapping[str, Part]] = {"train": "train", "test": "test", "val": "te
 """Folders of a data set's own split; of several for one part the first counts."""
 
 
+NO_CLASSES: Final = "images"
+"""The class of images that lie in no class folder."""
+
+
 @dataclass(frozen=True)
 class ClassFolders(DataSet):
     """Any folder of class folders under the data root."""
 
     folder: str
     title: ClassVar[str] = "The folder of images"
-    expected: ClassVar[str] = "one folder for each class with its images, or train/ and val/ (or test/) of such folders"
+    expected: ClassVar[str] = (
+        "one folder for each class with its images, or train/ and val/ (or test/) of such folders, or images alone"
+    )
     source: ClassVar[str] = "your own disk"
     how: ClassVar[str] = "Put it there, or a link to it."
     size: ClassVar[int | None] = None
 
     def is_there(self, at: Path) -> bool:
-        return at.is_dir() and bool(_list_folders(at))
+        return at.is_dir() and any(not entry.name.startswith(".") for entry in at.iterdir())
 
     def read(self, at: Path, empty: Empty) -> Index:
         return replace(list_classes(at, parts_of(at), empty), title=self.folder, upright=True)
@@ -66,7 +72,12 @@ def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
 
 
 def _list_by_class(at: Path, folder: str) -> dict[str, list[str]]:
-    """The images of each class in a part; folders whose names differ in Unicode's form alone are one class."""
+    """The images of each class in a part; folders whose names differ in Unicode's form alone are one class.
+
+    Images that lie there without any class folder are all of one class, from which nothing can be learnt of classes.
+    """
+    if not _list_folders(at / folder) and (images := _list_images(at, folder)):
+        return {NO_CLASSES: images}
     found: dict[str, list[str]] = {}
     for name in _list_folders(at / folder):
         found.setdefault(one_form(name), []).extend(_list_images(at, f"{folder}/{name}".lstrip("/")))

@@ -12,7 +12,8 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
-from amb.api.component import Component, digest_of, parameter_rows, source_digest
+from amb.api.component import Component, parameter_rows, source_digest
+from amb.api.digests import digest_of
 from amb.errors import BadParamsError
 
 

@@ -17,7 +17,7 @@ from amb.api.run import Run
 from amb.execution.jobs import SuspectJob
 from amb.execution.planning import make_plan, n_suspects
 from amb.execution.steps import Steps
-from amb.execution.store import Lookup
+from amb.execution.store import Lookup, NotStored
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
 from amb.runtime.scratch import clear_abandoned, open_scratch
@@ -270,7 +270,8 @@ def test_a_failure_stays_in_its_cell(engine_manager: Manager, tmp_path: Path) ->
     found = Steps(run.plan, Lookup(tmp_path / "store"), Silent(), engine_manager.registry)
     at = {suspect.name: SuspectJob(0, index) for index, suspect in enumerate(run.plan.suspects)}
     assert found.do(at["inapplicable"]).status == "skipped", "the reason is kept, so nothing is asked again"
-    assert found.do(at["fragile"]).status == "failed", "a failure is not"
+    with pytest.raises(NotStored):  # a failure is not kept
+        found.do(at["fragile"])
     again = by_suspect(run_toy(engine_manager, tmp_path, attacks=["fragile"]))
     assert again["fragile"].status == "failed"
     assert not again["fragile"].cached

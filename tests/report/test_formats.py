@@ -17,7 +17,7 @@ import jsonschema
 import pandas as pd
 import pytest
 
-from amb.api.component import finite
+from amb.api.digests import finite
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts import LAYOUTS, with_tables

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from amb.api.component import finite
+from amb.api.digests import finite
 from amb.api.interfaces import Reporter
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from amb.api.digests import finite
 from amb.errors import BadParamsError, unknown_name
 from amb.report.layouts import negatives, paper, robustness, summary, suspects
 from amb.report.tables import Table
@@ -42,8 +43,6 @@ DEFAULT: Final = "summary"
 
 def with_tables(document: Mapping[str, Any], layout: str, by: Sequence[str] = ()) -> dict[str, Any]:
     """The document with its tables in a layout. Raises UnknownNameError, BadParamsError."""
-    from amb.api.component import finite  # late, for it loads pydantic, and help lists these layouts
-
     tables = make_tables(parse_results(document), layout, by)
     return {**document, "tables": [finite(table.to_json()) for table in tables]}
 

@@ -489,7 +489,7 @@ def test_the_store_keeps_what_an_attack_has_broken(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a folder. Name a file in it"):
+    with pytest.raises(CheckpointError, match="is a folder, and not of one model"):
         amb.load_model(f"file/{tmp_path}")
 
 

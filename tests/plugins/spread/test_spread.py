@@ -150,5 +150,5 @@ def test_turned_embeddings_are_turned_back_without_the_secret(marked: Any, tmp_p
 
 def test_the_key_holds_what_its_carriers_hang_on(marked: Any) -> None:
     _, embedding = marked[FEATURES.name]
-    assert embedding.key.facts["images"]
+    assert embedding.key.facts["triggers"]
     assert set(embedding.key.tensors) == {"secret", "triggers", "content", "unmarked"}

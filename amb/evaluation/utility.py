@@ -131,7 +131,7 @@ def _choose_batch(split: Split) -> int:
 
 def _has_classes(known: Reading) -> bool:
     """Whether images are of several classes, so that telling them apart is worth something."""
-    return len(known.labels.unique()) > 1
+    return len(set(known.labels.tolist())) > 1
 
 
 def _fits_head(model: VisionModel, task: str, n_classes: int) -> bool:

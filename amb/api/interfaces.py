@@ -67,6 +67,13 @@ class Method(Component, ABC):
     def extract(self, suspect: SuspectView, key: Key, ctx: Context) -> Evidence:
         """Read the key on a suspect. Leaves the suspect as it was."""
 
+    def extract_on(self, suspect: SuspectView, key: Key, images: torch.Tensor, ctx: Context) -> Evidence:
+        """Read the key on images of somebody else's choice, (n, 3, height, width) in [0, 1]. Optional.
+
+        `ctx.base` loads the unmarked model. The evidence has to be as valid as that of `extract`.
+        """
+        raise NotImplementedError
+
     def redraw(self, key: Key, generator: torch.Generator) -> Key:
         """Another key for the same model and images, its secret drawn anew: what the contract `ExactNull` reads. Optional."""
         raise NotImplementedError

@@ -51,6 +51,9 @@ Exit code 0: the claim stands as far as it was verified; 1: it does not.
 @click.option(
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="False positive rate; else the key's."
 )
+@click.option(
+    "--images", type=click.Path(path_type=Path), metavar="FOLDER", help="Images of your own to read the key on."
+)
 @options.passphrase_fd
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @options.compute

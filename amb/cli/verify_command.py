@@ -94,6 +94,9 @@ def _writes_evidence(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="False positive rate; else the key's."
 )
+@click.option(
+    "--images", type=click.Path(path_type=Path), metavar="FOLDER", help="Read the key on these images, not on its own."
+)
 @options.passphrase_fd
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @options.compute
@@ -108,6 +111,7 @@ def read_command(
     unmarked: str | None,
     negatives: tuple[str, ...],
     level: float | None,
+    images: Path | None,
     passphrase_fd: int | None,
     format_: str,
     compute: Callable[[], Compute],
@@ -116,12 +120,14 @@ def read_command(
     from amb.ownership.under_way import Workplace
     from amb.ownership.verification import verify
     from amb.plugin.manager import manager
-    from amb.python.ownership import find_unmarked, make_suspect
+    from amb.python.ownership import find_unmarked, make_suspect, read_folder
     from amb.runtime.guard import divert_stdout
     from amb.runtime.progress import make_progress
 
     if output and len(suspects) > 1:
         raise click.UsageError("Evidence is about one suspect: give one with -o.")
+    if output and images:
+        raise click.UsageError("Evidence is read on the key's images; a judge reads his own: `amb judge --images`.")
     opened = _open(key, passphrase_fd)
     registry = manager().registry
     with divert_stdout():
@@ -135,6 +141,7 @@ def read_command(
             unmarked=find_unmarked(opened, unmarked, at),
             negatives=innocent,
             level=level,
+            images=read_folder(images, registry) if images else None,
             compute=at.compute,
         )
     if output:

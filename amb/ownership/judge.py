@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from amb.api.interfaces import Method
 from amb.errors import AmbError, UsageError
-from amb.evaluation.statistics import binomial_p
+from amb.evaluation.statistics import binomial_p, exact_test
 from amb.ownership.answers import AnsweredView, play_back
 from amb.ownership.attestation import Statement, verify_envelope
 from amb.ownership.commitment import Commitment
@@ -19,6 +19,7 @@ from amb.ownership.documents import parse_document
 from amb.ownership.evidence import COMMITMENT, ENVELOPE, KEY_FOLDER, RECEIPTS, STATEMENT, Evidence
 from amb.ownership.files import write_new
 from amb.ownership.key_facts import OpenedKey
+from amb.ownership.reading import read_images
 from amb.ownership.receipts import check_receipt, read_receipts
 from amb.ownership.verification import Suspect, describe_finding, say_p, verify
 from amb.runtime.compute import Compute
@@ -27,6 +28,7 @@ from amb.runtime.scratch import open_scratch
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.x509 import Certificate
+    from torch import Tensor
 
     from amb.api.vision import VisionModel
 
@@ -57,6 +59,8 @@ class Bench:
     """When the suspect was first seen."""
     n_keys: int | None = None
     """Keys that the claimant has registered; the claim has to hold for the best of them."""
+    images: Tensor | None = None
+    """Images of the judge's choice, (n, 3, height, width) in [0, 1]."""
     level: float | None = None
     compute: Compute | None = None
 
@@ -85,6 +89,7 @@ def judge(evidence: Evidence, method: Method, bench: Bench) -> Judgement:
         *_check_commitment(evidence, statement, bench),
         *_check_key(method, bench),
         _replay(evidence, method, bench),
+        *_read_own_images(method, bench),
         *_check_negatives(method, bench),
         _count_keys(evidence, bench),
     ]
@@ -252,6 +257,27 @@ def _answered_suspect(evidence: Evidence, method: Method) -> Suspect | None:
     """The suspect's answers, where these are all that there is of it."""
     answers = evidence.answers if evidence.finding.get("digest") is None else None
     return None if answers is None else Suspect("the suspect", None, AnsweredView(play_back(answers), method.access))
+
+
+def _read_own_images(method: Method, bench: Bench) -> Iterator[Step]:
+    """Whether the key reads on images that the judge has chosen."""
+    what = "on images of your own"
+    if bench.images is None:
+        yield Step(what, "trusted", "read on the key's images alone; --images FOLDER reads yours")
+        return
+    if bench.opened is None or bench.suspect is None or bench.unmarked is None:
+        yield Step(what, "trusted", "that takes the key, the suspect and the unmarked model")
+        return
+    try:
+        evidence = read_images(
+            method, bench.opened.key, bench.suspect.view, bench.images, bench.unmarked, bench.compute
+        )
+    except UsageError as error:
+        yield Step(what, "trusted", str(error))
+        return
+    test = exact_test(evidence, bench.level or bench.opened.facts.level)
+    text = f"{int((evidence.expected == evidence.observed).sum())} of {evidence.expected.size} symbols, {say_p(test.p_value)}"
+    yield Step(what, "verified" if test.claim else "refused", f"{len(bench.images)} images: {text}")
 
 
 def _check_counts(evidence: Evidence, method: Method) -> Step:

@@ -12,10 +12,12 @@ from amb.api.types import ClaimKind
 from amb.errors import UsageError
 from amb.evaluation.statistics import ValidTest, correct_holm, detection_rate, errors, exact_test, source_test
 from amb.ownership.key_facts import OpenedKey
-from amb.ownership.reading import read_view
+from amb.ownership.reading import read_images, read_view
 from amb.runtime.compute import Compute
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amb.api.vision import SuspectView, VisionModel
 
 
@@ -74,9 +76,12 @@ def verify(
     unmarked: Callable[[], VisionModel] | None = None,
     negatives: Sequence[Suspect] = (),
     level: float | None = None,
+    images: Tensor | None = None,
     compute: Compute | None = None,
 ) -> list[Finding]:
     """Read a key on each suspect. Several suspects share the error rate (Holm).
+
+    `images`, (n, 3, height, width) in [0, 1], are read instead of the key's own where they are given; that takes `unmarked`.
 
     Raises UsageError for a key that anybody can make again, or that does not follow from its secret.
     """
@@ -84,11 +89,16 @@ def verify(
     if wrong := method.audit_key(opened.key).wrong:
         raise UsageError(f"The key proves nothing: {wrong[0]}.")
     level = level or opened.facts.level
+
+    def read_one(suspect: Suspect) -> Evidence:
+        if images is None or unmarked is None:
+            return read_view(method, opened.key, suspect.view, unmarked, compute)
+        return read_images(method, opened.key, suspect.view, images, unmarked, compute)
+
     innocent: dict[str, list[float]] = {}
     for each in negatives:
-        evidence = read_view(method, opened.key, each.view, unmarked, compute)
-        innocent.setdefault(each.source or each.name, []).append(_rate(method, evidence))
-    read = [(each, read_view(method, opened.key, each.view, unmarked, compute)) for each in suspects]
+        innocent.setdefault(each.source or each.name, []).append(_rate(method, read_one(each)))
+    read = [(each, read_one(each)) for each in suspects]
     tests = [_test(method, evidence, innocent, level) for _, evidence in read]
     corrected = correct_holm([test.p_value for test in tests])
     return [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from amb.api.interfaces import Method, Suite
 from amb.api.spec import Spec
+from amb.api.types import Role
 from amb.errors import AmbError, MissingError, UsageError
 from amb.evaluation.statistics import EXACT_LEVEL
 from amb.ownership.evidence import Evidence, read_evidence
@@ -34,6 +35,8 @@ from amb.runtime.paths import DATA
 from amb.runtime.scratch import open_scratch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from amb.api.vision import VisionModel
     from amb.ownership.answers import Answer
 
@@ -184,6 +187,7 @@ def judge(
     tsa_root: str | Path | None = None,
     suspect_date: datetime | None = None,
     n_keys: int | None = None,
+    images: str | Path | None = None,
     level: float | None = None,
     passphrase_fd: int | None = None,
     compute: Compute | None = None,
@@ -202,10 +206,21 @@ def judge(
         certificates=read_certificates(Path(tsa_root)) if tsa_root else (),
         suspect_date=suspect_date.replace(tzinfo=UTC) if suspect_date else None,
         n_keys=n_keys,
+        images=read_folder(images, at.registry) if images is not None else None,
         level=level,
         compute=at.compute,
     )
     return judge_evidence(found, method, bench)
+
+
+def read_folder(data: str | Path, registry: Registry, most: int = 1024) -> Tensor:
+    """Images of a folder, (n, 3, height, width) in [0, 1], `most` at most. Raises AmbError."""
+    import torch
+
+    suite = find_images("file/none", data, registry)
+    roles: tuple[Role, ...] = ("owner", "attacker", "trigger", "test")
+    parts = [split.batch(range(min(len(split), most))).images for split in map(suite.split, roles) if len(split)]
+    return torch.cat(parts)[:most]
 
 
 def _open_for_judge(found: Evidence, key: str | Path | None, passphrase_fd: int | None) -> OpenedKey | None:

@@ -90,6 +90,11 @@ class SpreadFeatures(amb.Method):
 
         return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
 
+    def extract_on(self, suspect: SuspectView, key: amb.Key, images: torch.Tensor, ctx: amb.Context) -> amb.Evidence:
+        from amb_spread.features_torch import extract_on
+
+        return extract_on(self, suspect, key, images, ctx)
+
     def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
         from amb_spread.features_torch import audit_key
 

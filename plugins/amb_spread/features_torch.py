@@ -269,8 +269,35 @@ def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.
 
 def read_answers(params: SpreadFeatures, answers: Tensor, key: amb.Key) -> amb.Evidence:
     """Evidence of a suspect's embeddings of the triggers, (n, features), whoever gave them."""
-    carriers = open_carriers(params, key)
     unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
+    return _read_marks(params, open_carriers(params, key), answers, unmarked, z)
+
+
+def extract_on(
+    params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key, images: Tensor, ctx: amb.Context
+) -> amb.Evidence:
+    """Evidence on other images than the key's: carriers and content functions stay, the unmarked model answers anew."""
+    if ctx.base is None:
+        raise amb.UsageError(
+            f"{params.name} reads other images against the unmarked model, which is not here. Give it."
+        )
+    _require_own(params, key)
+    unmarked = ctx.base()
+    require_same(key, "unmarked weights", key.facts.get("model"), unmarked.full_digest())
+    known = read_unmarked(params, unmarked, torch.from_numpy(key.tensors["triggers"]))
+    block, parts = choose_block(params, unmarked.n_blocks), _cut_batches(images)
+    with torch.no_grad():
+        tokens = [unmarked.prefix(part, block).cpu() for part in parts]
+        z = torch.cat([known.content.read(each, unmarked.backbone.n_prefix) for each in tokens])
+        before = torch.cat([unmarked.features(part).cpu() for part in parts])
+    answers = torch.cat([suspect.features(part).float().cpu() for part in parts])
+    return _read_marks(params, open_carriers(params, key), answers, before, z)
+
+
+def _read_marks(
+    params: SpreadFeatures, carriers: Carriers, answers: Tensor, unmarked: Tensor, z: Tensor
+) -> amb.Evidence:
+    """The signs of the carriers in what a suspect adds to the unmarked embeddings, (n, features)."""
     turned, facts = align_answers(answers, unmarked)
     found = correlate(turned - unmarked, evaluate_content(params, z, carriers), carriers.directions, params.shrinkage)
     signs = carriers.signs.double()

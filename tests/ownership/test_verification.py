@@ -27,7 +27,7 @@ from amb.ownership.key_facts import OpenedKey, open_key
 from amb.ownership.questions import read_answers, write_questions
 from amb.ownership.verification import Finding, Suspect, describe_finding, open_suspect, say_finding, verify
 from amb.plugin.manager import Manager
-from amb.testing.toy import toy_model
+from amb.testing.toy import ToySplit, toy_model
 from tests.ownership.protecting import protect_toy, shake, shipped
 
 FEATURES = (
@@ -125,7 +125,10 @@ def test_a_judge_replays_all_of_it(case: Case, tmp_path: Path) -> None:
     judgement = case.judge(path, signers=signers, suspect_date=date, n_keys=5, negatives=negatives)
     assert judgement.stands
     found = statuses(judgement)
-    assert {what for what, status in found.items() if status != "verified"} == {"it is older than the suspect"}
+    assert {what for what, status in found.items() if status != "verified"} == {
+        "it is older than the suspect",
+        "on images of your own",
+    }
 
 
 def test_what_is_not_given_is_taken_on_trust(case: Case, tmp_path: Path) -> None:
@@ -287,6 +290,26 @@ def test_answers_that_are_missing_or_of_another_key_are_said(boxed: Case, manage
 def test_weights_cannot_be_read_by_answers() -> None:
     with pytest.raises(AmbError, match="shows none"):
         AnsweredView(lambda images: images, "weights")
+
+
+def test_a_judge_reads_on_images_of_his_own(boxed: Case, tmp_path: Path) -> None:
+    images = ToySplit("test").batch(range(96)).images
+    suspects = [boxed.suspect(each, name) for name, each in (("stolen", boxed.stolen), ("other", toy_model(seed=2)))]
+    found = [
+        verify(boxed.opened, boxed.method, [each], unmarked=lambda: boxed.unmarked, images=images)[0]
+        for each in suspects
+    ]
+    assert [each.claim for each in found] == [True, False]
+    path = boxed.evidence(tmp_path / "evidence.zip")
+    judged = boxed.judge(path, images=images)
+    assert statuses(judged)["on images of your own"] == "verified"
+    assert judged.stands
+
+
+def test_a_method_that_reads_weights_has_no_images_to_choose(case: Case, tmp_path: Path) -> None:
+    images = ToySplit("test").batch(range(8)).images
+    judged = case.judge(case.evidence(tmp_path / "evidence.zip"), images=images)
+    assert statuses(judged)["on images of your own"] == "trusted"
 
 
 def test_the_unmarked_model_makes_the_parts_of_a_key_again(boxed: Case) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -23,7 +24,9 @@ from torchvision import datasets as published
 
 import amb
 from amb.cli import cli
+from amb.evaluation.utility import utility
 from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
+from amb.testing import toy_context, toy_model
 from amb_suites import real
 from amb_suites.class_folders import ClassFolders
 from amb_suites.datasets import DataError, DataSet, Item
@@ -280,6 +283,19 @@ def test_threads_read_what_one_reads(root: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda place: split.batch([place % 8]).images[0], range(32)))
     torch.testing.assert_close(torch.stack(found[8:16]), split.batch(range(8)).images, rtol=0, atol=0)
+
+
+def test_images_without_class_folders_are_of_one_class(root: Path, tmp_path: Path) -> None:
+    """An owner's own images need no labels; of classes nothing is measured then."""
+    (root / "birds").mkdir()
+    for number in range(40):
+        picture(number, 24, 20).save(root / "birds" / f"{number}.png")
+    suite = folder()
+    assert suite.split("owner").n_classes == 1
+    assert sum(len(suite.split(role)) for role in ROLES) == 40
+    ctx = toy_context(tmp_path)
+    splits = {role: suite.split(role) for role in ROLES}
+    assert set(utility(toy_model(), replace(ctx, splits=splits), 16, 8)) == set()
 
 
 # Photographs, and names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from amb.ownership.verification import show_p
 from amb.report.page.build import page
 from amb.report.page.sections import Fact, Section
 from amb.report.tables import Column, Table
@@ -12,6 +13,10 @@ from amb.report.tables import Column, Table
 if TYPE_CHECKING:
     from amb.ownership.commitment import Commitment
 
+_CLAIMS = {
+    "marked release": "that a model descends from this marked copy",
+    "lineage": "that a model shares its origin with this one",
+}
 _LIMITS = (
     "A claim says that chance would hardly have made this key read so well on a model that was made without it.",
     "It does not say who made the key, or when: that is what the commitment and its receipts are for.",
@@ -39,7 +44,7 @@ def render_report(facts: Mapping[str, Any], commitment: Commitment) -> str:
 def _list_facts(facts: Mapping[str, Any], commitment: Commitment) -> list[Fact]:
     return [
         Fact("Method", facts["method"]),
-        Fact("A claim says", f"{commitment.claim}, at a false positive rate of {commitment.level:g}"),
+        Fact("A claim says", f"{_CLAIMS[commitment.claim]}, wrongly at most {commitment.level:g} of the time"),
         Fact("Tensors that changed", f"{len(facts['changed'])}"),
         Fact("Seconds to embed", f"{facts['seconds']:.1f}"),
         Fact("Commitment, to publish", f"sha256:{commitment.digest}"),
@@ -64,7 +69,7 @@ def _tabulate_tests(facts: Mapping[str, Any]) -> Table:
             row["attack"],
             "not applicable" if "skipped" in row else _say_claim(row),
             row.get("right"),
-            f"{row['p_value']:.1e}" if "p_value" in row else None,
+            show_p(row["p_value"]) if "p_value" in row else None,
             _best_utility(row),
         ]
         for row in facts["self_test"]

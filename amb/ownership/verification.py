@@ -138,8 +138,13 @@ def say_finding(finding: Finding) -> str:
 
 
 def say_p(p: float) -> str:
+    """A p-value in a sentence: `p = 0.02`, `p < 1e-300`."""
+    return f"p {show_p(p)}" if p <= _SMALLEST else f"p = {show_p(p)}"
+
+
+def show_p(p: float) -> str:
     """A p-value as people read it; floating point has none between 1e-300 and 0."""
-    return f"p = {p:.2g}" if p >= 1e-3 else f"p = {p:.1e}" if p > _SMALLEST else f"p < {_SMALLEST:g}"
+    return f"{p:.2g}" if p >= 1e-3 else f"{p:.1e}" if p > _SMALLEST else f"< {_SMALLEST:g}"
 
 
 def _say_basis(finding: Finding) -> str:

@@ -21,7 +21,7 @@ Examples:
   amb judge evidence.zip --suspect their-model/ --unmarked original/ --negative timm/vit_base_patch16_224.mae \\
     --suspect-date 2026-05-01 --tsa-root tsa.pem --signer owner.pem --keys 1
 
-Exit code 0: the claim stands as far as it was verified; 1: it does not.
+Exit code 0: the claim stands; 1: it does not, or the mark was not read here, so that nothing is decided.
 """
 
 
@@ -101,10 +101,20 @@ def _say(judgement: Judgement, format_: str) -> int:
 
     if format_ == "json":
         click.echo(json.dumps(to_json(judgement), indent=1))
-        return 0 if judgement.stands else 1
+        return 0 if judgement.outcome == "stands" else 1
     for step in judgement.steps:
         click.echo(printable(f"{_SIGNS[step.status]} {step.what}: {step.text}"))
-    n = sum(step.status == "trusted" for step in judgement.steps)
-    trust = f"{n} of {len(judgement.steps)} steps are taken on trust" if n else "nothing is taken on trust"
-    click.echo(f"{'The claim stands' if judgement.stands else 'The claim does not stand'}; {trust}.")
-    return 0 if judgement.stands else 1
+    click.echo(_conclude(judgement))
+    return 0 if judgement.outcome == "stands" else 1
+
+
+def _conclude(judgement: Judgement) -> str:
+    """The last line: what came of it, and what of it rests on trust."""
+    trust = f" On trust: {'; '.join(judgement.on_trust)}." if judgement.on_trust else " Nothing is taken on trust."
+    if judgement.outcome == "stands":
+        return f"The claim stands at level {judgement.level:g}.{trust}"
+    if judgement.outcome == "refused":
+        return "The claim does not stand: " + (
+            "see what is REFUSED." if judgement.claim else "the evidence itself claims nothing."
+        )
+    return f"NOT DECIDED: the mark was not read here. Give --suspect and the key (--key, or evidence that opens it).{trust}"

@@ -12,6 +12,7 @@ import click
 from amb.cli import options
 
 if TYPE_CHECKING:
+    from amb.ownership.commitment import Commitment
     from amb.ownership.key_facts import OpenedKey
     from amb.ownership.verification import Finding
     from amb.runtime.compute import Compute
@@ -129,6 +130,7 @@ def read_command(
     if output and images:
         raise click.UsageError("Evidence is read on the key's images; a judge reads his own: `amb judge --images`.")
     opened = _open(key, passphrase_fd)
+    committed = _read_commitment(commitment, opened)
     registry = manager().registry
     with divert_stdout():
         method = registry.method(opened.key.method)
@@ -145,7 +147,7 @@ def read_command(
             compute=at.compute,
         )
     if output:
-        _write(output, found[0], opened, commitment, identity, open_key)
+        _write(output, found[0], opened, committed, commitment, identity, open_key)
     return _say(found, format_)
 
 
@@ -204,11 +206,12 @@ def answer_command(
     from amb.plugin.manager import manager
 
     opened = _open(key, passphrase_fd)
+    committed = _read_commitment(commitment, opened)
     method = manager().registry.method(opened.key.method)
     view = AnsweredView(read_answers(questions, features), method.access)
     found = verify(opened, method, [Suspect(str(features), None, view)], level=level)
     if output:
-        _write(output, found[0], opened, commitment, identity, open_key)
+        _write(output, found[0], opened, committed, commitment, identity, open_key)
     return _say(found, format_)
 
 
@@ -219,10 +222,28 @@ def _open(key: Path, passphrase_fd: int | None) -> OpenedKey:
     return open_key(key, lambda: ask_passphrase(passphrase_fd, confirm=False))
 
 
-def _write(
-    output: Path, finding: Finding, opened: OpenedKey, commitment: Path | None, identity: Path | None, open_key: bool
-) -> None:
+def _read_commitment(path: Path | None, opened: OpenedKey) -> Commitment | None:
+    """The commitment, before anything is computed. Raises UsageError where it is to another key."""
+    from amb.errors import UsageError
     from amb.ownership.commitment import read_commitment
+
+    if path is None:
+        return None
+    found = read_commitment(path)
+    if not found.check_key(opened.salt, opened.data):
+        raise UsageError(f"This key is not the one that {path} commits to. Give the one written with it: --commitment.")
+    return found
+
+
+def _write(
+    output: Path,
+    finding: Finding,
+    opened: OpenedKey,
+    committed: Commitment | None,
+    commitment: Path | None,
+    identity: Path | None,
+    open_key: bool,
+) -> None:
     from amb.ownership.evidence import write_evidence
     from amb.ownership.identity import load_identity
     from amb.ownership.receipts import read_receipt_files
@@ -234,7 +255,7 @@ def _write(
         finding,
         opened,
         answers=joined(),
-        commitment=read_commitment(commitment) if commitment else None,
+        commitment=committed,
         receipts=read_receipt_files(commitment) if commitment else {},
         signer=load_identity(identity, lambda: ask_passphrase(None, confirm=False)) if identity else None,
         with_key=open_key,

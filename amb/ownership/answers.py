@@ -12,7 +12,7 @@ from torch import Tensor
 
 from amb.api.types import Access
 from amb.api.vision import SuspectView, VisionModel
-from amb.errors import AccessError, UsageError
+from amb.errors import UsageError
 
 Answer = Callable[[NDArray[np.float32]], Any]
 """From images, (n, 3, height, width) in [0, 1], to features (n, d), logits (n, classes) or labels (n,)."""
@@ -41,7 +41,10 @@ class AnsweredView(SuspectView):
 
     def __init__(self, answer: Answer, access: Access) -> None:
         if access == "weights":
-            raise AccessError("This key is read on weights, and a service that answers questions shows none.")
+            raise UsageError(
+                "This key is read on weights, and a service that answers questions shows none. Read it where the weights are: "
+                "`amb verify SUSPECT`; a key of spread-features is read on answers."
+            )
         self.access, self.queries, self._answer = access, 0, answer
         self.asked: list[Tensor] = []
         self.answers: list[Tensor] = []

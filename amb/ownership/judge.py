@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from amb.api.vision import VisionModel
 
 Status = Literal["verified", "trusted", "refused"]
+Outcome = Literal["stands", "refused", "not decided"]
+READING: Final = "the reading"
+"""The one step without which nothing stands."""
 _PLAIN: Final = re.compile(r"[\w][\w.-]{0,200}", re.ASCII)
 
 
@@ -52,6 +55,8 @@ class Bench:
     suspect: Suspect | None = None
     opened: OpenedKey | None = None
     unmarked: Callable[[], VisionModel] | None = None
+    unmarked_name: str = ""
+    """Where that was found, and who said so."""
     negatives: Sequence[Suspect] = ()
     signers: Sequence[Ed25519PublicKey] = ()
     certificates: Sequence[Certificate] = ()
@@ -72,11 +77,21 @@ class Judgement:
     steps: tuple[Step, ...]
     claim: bool
     """Whether the evidence claims the suspect."""
+    level: float
+    """Largest p that is claimed at."""
 
     @property
-    def stands(self) -> bool:
-        """Whether the evidence claims the suspect and nothing of it was refused."""
-        return self.claim and not any(step.status == "refused" for step in self.steps)
+    def outcome(self) -> Outcome:
+        """`refused` where a step is, or nothing is claimed; `not decided` where the mark was not read here."""
+        if not self.claim or any(step.status == "refused" for step in self.steps):
+            return "refused"
+        read = any(step.what == READING and step.status == "verified" for step in self.steps)
+        return "stands" if read else "not decided"
+
+    @property
+    def on_trust(self) -> tuple[str, ...]:
+        """What was not verified, once each."""
+        return tuple(dict.fromkeys(step.what for step in self.steps if step.status == "trusted"))
 
 
 def judge(evidence: Evidence, method: Method, bench: Bench) -> Judgement:
@@ -93,7 +108,8 @@ def judge(evidence: Evidence, method: Method, bench: Bench) -> Judgement:
         *_check_negatives(method, bench),
         _count_keys(evidence, bench),
     ]
-    return Judgement(tuple(steps), bool(evidence.finding.get("claim")))
+    level = bench.level or evidence.finding.get("level")
+    return Judgement(tuple(steps), bool(evidence.finding.get("claim")), level if isinstance(level, float) else 0.0)
 
 
 def _read_statement(evidence: Evidence, bench: Bench) -> tuple[Statement, Step]:
@@ -138,8 +154,14 @@ def _check_suspect(evidence: Evidence, bench: Bench) -> Step:
     if bench.suspect is None:
         return Step(what, "trusted", "not given; --suspect compares it")
     if bench.suspect.digest != digest:
-        return Step(what, "refused", "the model that was given is not the one that the evidence is about")
+        return Step(
+            what, "refused", f"the evidence is about {digest[:16]}..., and the model given is {_shorten(bench.suspect)}"
+        )
     return Step(what, "verified", f"its tensors have the digest {digest[:16]}...")
+
+
+def _shorten(suspect: Suspect) -> str:
+    return f"{suspect.digest[:16]}..." if suspect.digest else "known by its answers alone"
 
 
 # What was fixed before
@@ -219,12 +241,13 @@ def _check_key(method: Method, bench: Bench) -> Iterator[Step]:
     audit = method.audit_key(bench.opened.key, bench.unmarked() if bench.unmarked else None)
     yield from (Step(what, "refused", text) for text in audit.wrong)
     if not audit.wrong:
-        yield from (Step(what, "verified", text) for text in audit.recomputed)
+        named = f" ({bench.unmarked_name})" if bench.unmarked_name else ""
+        yield from (Step(what, "verified", text + named * ("unmarked" in text)) for text in audit.recomputed)
         yield from (Step(what, "trusted", text) for text in audit.trusted)
 
 
 def _replay(evidence: Evidence, method: Method, bench: Bench) -> Step:
-    what = "the reading"
+    what = READING
     suspect = bench.suspect or _answered_suspect(evidence, method)
     if bench.opened is None or suspect is None:
         return _check_counts(evidence, method)
@@ -282,7 +305,7 @@ def _read_own_images(method: Method, bench: Bench) -> Iterator[Step]:
 
 def _check_counts(evidence: Evidence, method: Method) -> Step:
     """Without the key: whether p is what so many right symbols give."""
-    what, said = "the reading", evidence.finding
+    what, said = READING, evidence.finding
     try:
         p = binomial_p(int(said["right"]), int(said["symbols"]), 1 / int(said["alphabet"]))
         same = abs(p - float(said["p_value"])) <= 1e-9 + 1e-6 * p
@@ -297,7 +320,7 @@ def _check_negatives(method: Method, bench: Bench) -> Iterator[Step]:
     what = "innocent models stay silent"
     if not bench.negatives or bench.opened is None or method.null != "exact":
         text = (
-            "none of your own were read; --negatives REF reads some"
+            "none of your own were read; --negative REF reads one"
             if not bench.negatives
             else "they set the rank of the reading"
         )
@@ -329,4 +352,10 @@ def opened_in(evidence: Evidence) -> Mapping[str, bytes]:
 def to_json(judgement: Judgement) -> dict[str, Any]:
     """A judgement as JSON."""
     steps = [step._asdict() for step in judgement.steps]
-    return {"schema": 1, "stands": judgement.stands, "claim": judgement.claim, "steps": steps}
+    return {
+        "schema": 1,
+        "outcome": judgement.outcome,
+        "level": judgement.level,
+        "claim": judgement.claim,
+        "steps": steps,
+    }

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints
 
 from amb.api.records import Key
+from amb.errors import MissingError
 from amb.ownership.documents import MOST_BYTES, Digest, StrictModel, Text, parse_document
 from amb.ownership.files import SECRET, read_bytes, write_new
 from amb.ownership.key_folder import read_key_folder
@@ -50,6 +51,8 @@ class OpenedKey:
 def open_key(folder: Path, ask: Callable[[], str]) -> OpenedKey:
     """The key of a folder that `amb protect` wrote; `ask` gives the passphrase where it is sealed. Raises AmbError."""
     forbid_core_dumps()
+    if not folder.is_dir():
+        raise MissingError(f"There is no key folder {folder}. Give the one that `amb protect` wrote: --key DIR/key.")
     facts = parse_document(
         read_bytes(folder / ABOUT, MOST_BYTES, "What is known of the key,"), KeyFacts, f"{folder / ABOUT}"
     )

@@ -182,6 +182,7 @@ def _assemble(under_way: Protection, made: Made, passphrase: str | None) -> None
     (draft / MODEL).mkdir()
     for path in _list_files(made.files):
         os.link(path, draft / MODEL / path.name)
+        (draft / MODEL / path.name).chmod(0o644)  # it is to be shipped
     data = made.key.to_bytes()  # once: the library writes its header in any order
     salt = write_key_folder(draft / KEY, data, passphrase)
     unmarked = made.facts["digests"]["unmarked"]

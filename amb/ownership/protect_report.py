@@ -22,7 +22,7 @@ _LIMITS = (
     "It does not say who made the key, or when: that is what the commitment and its receipts are for.",
     "The p-value is no probability that the suspect is innocent. It is the chance of such a reading if it is.",
     "Whoever has the unmarked model can remove the mark: keep it to yourself.",
-    "What the mark survives stands above; what was not tried is not known.",
+    "What was not tried is not known: a mark that survives these attacks may fall to another.",
     "The key is secret until it is shown to a judge. A copy of the key folder is a copy of the claim.",
 )
 
@@ -45,7 +45,10 @@ def _list_facts(facts: Mapping[str, Any], commitment: Commitment) -> list[Fact]:
     return [
         Fact("Method", facts["method"]),
         Fact("A claim says", f"{_CLAIMS[commitment.claim]}, wrongly at most {commitment.level:g} of the time"),
+        Fact("Made", f"{commitment.created} (UTC), with amb {commitment.software['amb']}"),
         Fact("Tensors that changed", f"{len(facts['changed'])}"),
+        Fact("Unmarked model", f"tensors sha256:{commitment.unmarked.tensors}"),
+        Fact("Marked model", f"tensors sha256:{commitment.marked.tensors}"),
         Fact("Seconds to embed", f"{facts['seconds']:.1f}"),
         Fact("Commitment, to publish", f"sha256:{commitment.digest}"),
     ]
@@ -54,11 +57,14 @@ def _list_facts(facts: Mapping[str, Any], commitment: Commitment) -> list[Fact]:
 def _tabulate_utility(facts: Mapping[str, Any]) -> Table:
     before, after = facts["utility"]["before"], facts["utility"]["after"]
     rows: list[list[Any]] = [[name, before[name], after.get(name)] for name in before]
-    rows += [[f"{name} of the embeddings", None, value] for name, value in facts["similarity"].items()]
+    alike = ", ".join(f"{name} {value:.3f}" for name, value in facts["similarity"].items())
     columns = [Column("measure", text=True), Column("unmarked"), Column("marked")]
     notes = ["On images that neither training nor the key has seen; every figure in 0..1, more is better."]
     if not before:
-        notes.append("Utility was not measured: --self-test quick does it.")
+        notes = ["Utility was not measured, and no attack was tried: --self-test quick does both."]
+    notes.append(
+        f"Embeddings of both models on the same images: {alike} (1 is the same; CKA after Kornblith et al. 2019)."
+    )
     return Table("Utility before and after", columns, rows, notes)
 
 
@@ -108,5 +114,5 @@ def _list_commands(commitment: Commitment) -> list[str]:
         f"Publish or have dated: sha256:{commitment.digest} (`amb commit stamp`, `amb commit attach`).",
         "Ship the folder `model`; keep the folder `key`, with a copy in another place.",
         "A model in doubt: `amb verify SUSPECT --key key --commitment commitment.json -o evidence.zip`.",
-        "A third party: `amb judge evidence.zip --suspect SUSPECT`.",
+        "For a third party add `--open-key` to that: `amb judge evidence.zip --suspect SUSPECT --unmarked ORIGINAL` reads it again.",
     ]

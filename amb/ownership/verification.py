@@ -47,6 +47,8 @@ class Finding:
     claims: ClaimKind
     corrected_p: float
     """Over all suspects of the verification (Holm 1979); the claim rests on it."""
+    n_suspects: int = 1
+    """Suspects that share the error rate."""
     is_unmarked: bool = False
     """The suspect is the unmarked model of the key."""
     sources: tuple[str, ...] = ()
@@ -103,7 +105,14 @@ def verify(
     corrected = correct_holm([test.p_value for test in tests])
     return [
         Finding(
-            suspect, evidence, test, method.claims, p, suspect.digest == opened.facts.unmarked_digest, tuple(innocent)
+            suspect,
+            evidence,
+            test,
+            method.claims,
+            p,
+            n_suspects=len(read),
+            is_unmarked=suspect.digest == opened.facts.unmarked_digest,
+            sources=tuple(innocent),
         )
         for (suspect, evidence), test, p in zip(read, tests, corrected, strict=True)
     ]
@@ -122,6 +131,8 @@ def _rate(method: Method, evidence: Evidence) -> float:
 def say_finding(finding: Finding) -> str:
     """The answer, in one sentence."""
     name, p = finding.suspect.name, say_p(finding.corrected_p)
+    if finding.n_suspects > 1:
+        p += f" after correction for {finding.n_suspects} suspects"
     basis = _say_basis(finding)
     if finding.claim:
         what = (

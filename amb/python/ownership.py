@@ -87,10 +87,14 @@ def plan_protection(
 
 
 def resolve_model(text: str | Path) -> str:
-    """A reference as it is; a path that is there, perhaps with options behind it, as `file/<path>`."""
+    """A reference as it is; a path that is there, perhaps with options behind it, as `file/<path>`. Raises MissingError."""
     path, mark, options = str(text).partition(":")
     there = Path(path).expanduser()
     is_there = there.exists() or any(there.with_name(f"{there.name}{ending}").exists() for ending in _ENDINGS)
+    if not is_there and path.partition("/")[0] not in manager().registry.loaders.classes:
+        raise MissingError(
+            f"There is no file {path}, and no model of that name. Give a path, or a reference: `amb list models`."
+        )
     return f"file/{there.resolve()}{mark}{options}" if is_there else str(text)
 
 
@@ -201,6 +205,11 @@ def judge(
         suspect=make_suspect(suspect, method, at) if suspect is not None else None,
         opened=opened,
         unmarked=find_unmarked(opened, unmarked, at) if opened and (unmarked or method.access == "weights") else None,
+        unmarked_name=str(unmarked)
+        if unmarked is not None
+        else f"{opened.facts.unmarked}, as the key names it"
+        if opened
+        else "",
         negatives=[make_suspect(each, method, at) for each in negatives],
         signers=[load_public(Path(each)) for each in signers],
         certificates=read_certificates(Path(tsa_root)) if tsa_root else (),

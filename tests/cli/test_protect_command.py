@@ -82,15 +82,15 @@ def test_verify_answers_in_one_sentence_and_by_its_exit_code(folder: Path) -> No
 
 def test_verify_says_what_is_missing_or_wrong(folder: Path, tmp_path: Path) -> None:
     for words, code, text in (
-        (("verify", "nobody", "--key", "protected/key"), 2, "nobody"),
-        (("verify", "stolen", "--key", "nowhere"), 3, "nowhere"),
+        (("verify", "nobody", "--key", "protected/key"), 3, "There is no file nobody, and no model of that name"),
+        (("verify", "stolen", "--key", "nowhere"), 3, "no key folder nowhere"),
         (
             ("verify", "stolen", "--key", "protected/key", "--unmarked", "toy/other"),
             2,
             "not the unmarked model of this key",
         ),
         (("verify", "stolen", "toy/owner", "--key", "protected/key", "-o", "e.zip"), 2, "one suspect"),
-        (("verify", "ask", "--key", "protected/key", "-o", "questions"), 1, "weights"),
+        (("verify", "ask", "--key", "protected/key", "-o", "questions"), 2, "amb verify SUSPECT"),
         (("verify",), 2, "SUSPECT"),
     ):
         done = run(*words)
@@ -99,7 +99,7 @@ def test_verify_says_what_is_missing_or_wrong(folder: Path, tmp_path: Path) -> N
         assert done.stderr.count("\n") <= 1
 
 
-def test_evidence_goes_to_a_judge(folder: Path, tmp_path: Path) -> None:
+def test_evidence_goes_to_a_judge(manager: Manager, folder: Path, tmp_path: Path) -> None:
     commitment = ("--commitment", "protected/commitment.json")
     run("identity", "new", "--folder", "id")
     done = run(
@@ -108,15 +108,20 @@ def test_evidence_goes_to_a_judge(folder: Path, tmp_path: Path) -> None:
     assert "THE KEY IS IN IT" in done.stderr
     done = run("judge", "e.zip", "--suspect", "stolen", "--unmarked", "toy/owner", "--signer", "id")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("The claim stands; ")
+    assert done.stdout.splitlines()[-1].startswith("The claim stands at level 1e-06. On trust: ")
     assert "REFUSED" not in done.stdout
     done = run("judge", "e.zip", "--suspect", "toy/other", "--format", "json")
     assert done.returncode == 1
-    assert not json.loads(done.stdout)["stands"]
+    assert json.loads(done.stdout)["outcome"] == "refused"
     assert run("judge", "stolen.json").returncode == 2
+    protect_toy(manager, tmp_path / "another")
+    wrong = run("verify", "stolen", "--key", "another/key", *commitment)
+    assert (wrong.returncode, "not the one that protected/commitment.json commits to" in wrong.stderr) == (2, True)
     secret = open_key(folder / "key", str).key.tensors["secret"].tobytes()
     closed = run("verify", "stolen", "--key", "protected/key", "-o", "closed.zip")
     assert closed.returncode == 0
+    done = run("judge", "closed.zip", "--suspect", "stolen")
+    assert (done.returncode, done.stdout.splitlines()[-1][:11]) == (1, "NOT DECIDED")
     assert not any(secret in data for data in read_evidence(tmp_path / "closed.zip").members.values())
 
 

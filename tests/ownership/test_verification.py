@@ -123,7 +123,7 @@ def test_a_judge_replays_all_of_it(case: Case, tmp_path: Path) -> None:
     date = datetime(2030, 1, 1, tzinfo=UTC)
     negatives = [case.suspect(toy_model(seed=2), "their own")]
     judgement = case.judge(path, signers=signers, suspect_date=date, n_keys=5, negatives=negatives)
-    assert judgement.stands
+    assert judgement.outcome == "stands"
     found = statuses(judgement)
     assert {what for what, status in found.items() if status != "verified"} == {
         "it is older than the suspect",
@@ -134,7 +134,7 @@ def test_a_judge_replays_all_of_it(case: Case, tmp_path: Path) -> None:
 def test_what_is_not_given_is_taken_on_trust(case: Case, tmp_path: Path) -> None:
     path = case.evidence(tmp_path / "evidence.zip", with_key=False)
     judgement = judge(read_evidence(path), case.method, Bench())
-    assert judgement.stands
+    assert judgement.outcome == "not decided"
     trusted = {what for what, status in statuses(judgement).items() if status == "trusted"}
     assert {"the suspect", "who says so", "the key follows from its secret", "the reading"} <= trusted
 
@@ -157,7 +157,7 @@ def test_one_changed_byte_in_any_member_is_refused(case: Case, tmp_path: Path) -
     for name, data in changes(path):
         (tmp_path / "changed.zip").write_bytes(data)
         try:
-            assert not case.judge(tmp_path / "changed.zip").stands, name
+            assert case.judge(tmp_path / "changed.zip").outcome == "refused", name
         except AmbError as error:
             assert str(error).count("\n") == 0
         seen.add(name)
@@ -171,9 +171,22 @@ def test_one_changed_byte_of_the_file_is_refused_or_changes_nothing(case: Case, 
         (tmp_path / "changed.zip").write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
         try:
             found = read_evidence(tmp_path / "changed.zip")
-            assert found.members == members or not judge(found, case.method, Bench(opened=case.opened)).stands
+            assert found.members == members or judge(found, case.method, Bench(opened=case.opened)).outcome == "refused"
         except AmbError as error:
             assert str(error).count("\n") == 0
+
+
+def test_a_finding_that_was_made_up_decides_nothing(case: Case, tmp_path: Path) -> None:
+    """Unsigned evidence without a key that names an innocent model: whole, consistent, and worth nothing."""
+    innocent = toy_model(seed=2)
+    (finding,) = case.verify(case.stolen)
+    made_up = replace(finding, suspect=case.suspect(innocent))
+    write_evidence(
+        tmp_path / "e.zip", made_up, case.opened, answers=None, commitment=None, receipts={}, signer=None, with_key=False
+    )  # fmt: skip
+    evidence = read_evidence(tmp_path / "e.zip")
+    assert judge(evidence, case.method, Bench(suspect=case.suspect(innocent))).outcome == "not decided"
+    assert case.judge(tmp_path / "e.zip", suspect=case.suspect(innocent)).outcome == "refused"
 
 
 def test_another_suspect_is_refused(case: Case, tmp_path: Path) -> None:
@@ -273,7 +286,7 @@ def test_a_service_is_read_by_its_answers_alone(boxed: Case, tmp_path: Path) -> 
         path, found, boxed.opened, answers=exchanged.joined(), commitment=None, receipts={}, signer=None, with_key=True
     )  # fmt: skip
     judgement = judge(read_evidence(path), boxed.method, Bench(opened=boxed.opened, unmarked=lambda: boxed.unmarked))
-    assert judgement.stands
+    assert judgement.outcome == "stands"
     assert statuses(judgement)["the reading"] == "verified"
 
 
@@ -303,7 +316,7 @@ def test_a_judge_reads_on_images_of_his_own(boxed: Case, tmp_path: Path) -> None
     path = boxed.evidence(tmp_path / "evidence.zip")
     judged = boxed.judge(path, images=images)
     assert statuses(judged)["on images of your own"] == "verified"
-    assert judged.stands
+    assert judged.outcome == "stands"
 
 
 def test_a_method_that_reads_weights_has_no_images_to_choose(case: Case, tmp_path: Path) -> None:

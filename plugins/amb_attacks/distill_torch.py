@@ -229,7 +229,15 @@ def form_of(params: Distill, model: amb.VisionModel) -> amb.VisionModel:
     """An untrained model with the sizes and the head that the finished student has."""
     labelled = "classification" in model.heads and params.images == "own"
     with torch.random.fork_rng(devices=[]):
-        return _make_untrained(params, model, _count_classes(model) if params.by_class or labelled else 0)
+        form = _make_untrained(params, model, _count_classes(model) if params.by_class or labelled else 0)
+        if not params.keep_projection or params.by_class:
+            return form
+        ours, theirs = (form.backbone.dim, model.backbone.dim) if params.by_token else _count_features(form, model)
+        return form if ours == theirs else _serve_projected(form, nn.Linear(ours, theirs))
+
+
+def _count_features(*models: amb.VisionModel) -> tuple[int, ...]:
+    return tuple(model.facts().n_features for model in models)
 
 
 def _make_untrained(params: Distill, model: amb.VisionModel, n_classes: int) -> amb.VisionModel:

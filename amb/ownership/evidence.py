@@ -149,9 +149,7 @@ def _make_statement(
         verifier=Verifier(id=f"urn:sha256:{signer}" if signer else "urn:amb:unsigned"),
         evaluated_at=utc_now(),
         suite=Version(name=finding.claims, version=FORMAT),
-        claims=(
-            Claim(metric="p_value", comparator="<=", threshold=f"{finding.test.level:.18f}", passed=finding.claim),
-        ),
+        claims=(Claim(metric="p_value", comparator="<=", threshold=f"{finding.level:.18f}", passed=finding.claim),),
         sample_size=finding.n_symbols,
         commitments=Commitments(model=Committed(value=suspect, salted=False), dataset=images),
         assurance_level="self_attested",

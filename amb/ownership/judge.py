@@ -266,7 +266,7 @@ def _replay(evidence: Evidence, method: Method, bench: Bench) -> Step:
         return Step(
             what,
             "refused",
-            f"read again, it claims nothing at level {finding.test.level:g} ({say_p(finding.corrected_p)})",
+            f"read again, it claims nothing at level {finding.level:g} ({say_p(finding.corrected_p)})",
         )
     where = "on the suspect" if bench.suspect else "on the answers in the evidence"
     return Step(

@@ -47,6 +47,8 @@ class Finding:
     claims: ClaimKind
     corrected_p: float
     """Over all suspects of the verification (Holm 1979); the claim rests on it."""
+    level: float
+    """Largest p that is claimed at, as asked; few sources of innocent models support no small one."""
     n_suspects: int = 1
     """Suspects that share the error rate."""
     is_unmarked: bool = False
@@ -57,7 +59,7 @@ class Finding:
     @property
     def claim(self) -> bool:
         """Whether the suspect may be claimed."""
-        return self.corrected_p <= self.test.level and bool(self.test.basis == "exact" or self.sources)
+        return self.corrected_p <= self.level and bool(self.test.basis == "exact" or self.sources)
 
     @property
     def n_right(self) -> int:
@@ -110,6 +112,7 @@ def verify(
             test,
             method.claims,
             p,
+            level,
             n_suspects=len(read),
             is_unmarked=suspect.digest == opened.facts.unmarked_digest,
             sources=tuple(innocent),
@@ -142,10 +145,10 @@ def say_finding(finding: Finding) -> str:
         )
         return f"CLAIM: {name} {what} ({p}, {basis})."
     if finding.test.basis == "calibrated" and not finding.sources:
-        return f"NO CLAIM on {name}: this method has no exact null and no innocent models were given (--negatives)."
+        return f"NO CLAIM on {name}: this method has no exact null and no innocent models were given (--negative REF)."
     if finding.is_unmarked:
         return f"NO CLAIM on {name}: it is the unmarked model itself, weight by weight, and no mark can be in it."
-    return f"NO CLAIM on {name} ({p}, {basis}; a claim takes {finding.test.level:g} or less)."
+    return f"NO CLAIM on {name} ({p}, {basis}; a claim takes {finding.level:g} or less)."
 
 
 def say_p(p: float) -> str:
@@ -161,7 +164,7 @@ def show_p(p: float) -> str:
 def _say_basis(finding: Finding) -> str:
     if finding.test.basis == "exact":
         return f"exact: {finding.n_right} of {finding.n_symbols} symbols are right, where chance gives {1 / finding.evidence.alphabet:.0%}"
-    return f"by rank among {len(finding.sources)} sources of innocent models"
+    return f"by rank among {len(finding.sources)} sources of innocent models, which support {finding.test.level:.2g} at best"
 
 
 LIMITS: Mapping[ClaimKind, str] = {
@@ -181,7 +184,7 @@ def describe_finding(finding: Finding) -> dict[str, Any]:
         "p_value": finding.test.p_value,
         "corrected_p_value": finding.corrected_p,
         "basis": finding.test.basis,
-        "level": finding.test.level,
+        "level": finding.level,
         "right": finding.n_right,
         "symbols": finding.n_symbols,
         "alphabet": finding.evidence.alphabet,

@@ -28,6 +28,7 @@ from amb.ownership.questions import read_answers, write_questions
 from amb.ownership.verification import Finding, Suspect, describe_finding, open_suspect, say_finding, verify
 from amb.plugin.manager import Manager
 from amb.testing.toy import ToySplit, toy_model
+from tests.conftest import QUICK
 from tests.ownership.protecting import protect_toy, shake, shipped
 
 FEATURES = (
@@ -86,6 +87,22 @@ def test_the_marked_and_stolen_are_claimed_and_nobody_else(case: Case, manager: 
     innocents = [case.unmarked, shake(case.unmarked), toy_model(seed=2), another]
     assert [each.claim for each in case.verify(shipped(case.folder), case.stolen)] == [True, True]
     assert not any(each.claim for each in case.verify(*innocents))
+
+
+def test_few_innocent_models_support_no_claim_at_one_in_a_million(manager: Manager, tmp_path: Path) -> None:
+    """A method without an exact null is ranked among sources; three of them support 1 in 4, and that is what it takes to ask for."""
+    boxed = Case(manager, tmp_path / "protected", method=QUICK)
+    copy = shipped(boxed.folder)
+    (alone,) = boxed.verify(copy)
+    assert not alone.claim
+    assert "--negative REF" in say_finding(alone)
+    negatives = [boxed.suspect(toy_model(seed=seed), f"other {seed}") for seed in (2, 3, 4)]
+    (found,) = boxed.verify(copy, negatives=negatives)
+    assert (found.corrected_p, found.claim) == (0.25, False)
+    assert "3 sources of innocent models, which support 0.25 at best; a claim takes 1e-06 or less" in say_finding(found)
+    (asked,) = boxed.verify(copy, negatives=negatives, level=0.25)
+    assert asked.claim
+    assert "shares its lineage" in say_finding(asked)
 
 
 def test_the_answer_is_one_sentence(case: Case) -> None:

@@ -203,7 +203,7 @@ def digest_reading(evidence: Evidence) -> str:
 
 
 def open_suspect(name: str, model: VisionModel, method: Method, source: str = "") -> Suspect:
-    """A suspect whose model is at hand, seen as the method may see it."""
-    from amb.api.vision import SuspectView
+    """A suspect whose model is at hand, seen as the method may see it; its answers are kept for evidence."""
+    from amb.ownership.answers import RecordedView
 
-    return Suspect(name, model.full_digest(), SuspectView(model, method.access), source)
+    return Suspect(name, model.full_digest(), RecordedView(model, method.access), source)

@@ -25,7 +25,7 @@ from amb.ownership.protect import protect as protect_model
 from amb.ownership.sealing import ask_passphrase
 from amb.ownership.timestamps import read_certificates
 from amb.ownership.under_way import Request, Workplace
-from amb.ownership.verification import Finding, Suspect
+from amb.ownership.verification import Finding, Suspect, open_suspect
 from amb.ownership.verification import verify as verify_suspects
 from amb.plugin.manager import manager
 from amb.plugin.registry import Registry
@@ -145,16 +145,12 @@ def verify(
 def make_suspect(given: str | Path | VisionModel | Answer, method: Method, at: Workplace) -> Suspect:
     """Whatever is in doubt, seen as the method may see it. Raises AmbError."""
     from amb.api.vision import VisionModel
-    from amb.ownership.answers import AnsweredView, RecordedView
+    from amb.ownership.answers import AnsweredView
 
     if callable(given) and not isinstance(given, VisionModel):
         return Suspect("the suspect", None, AnsweredView(given, method.access))
     model = given.place(at.compute) if isinstance(given, VisionModel) else at.load(resolve_model(given))
-    return Suspect(
-        model.ref if isinstance(given, VisionModel) else str(given),
-        model.full_digest(),
-        RecordedView(model, method.access),
-    )
+    return open_suspect(model.ref if isinstance(given, VisionModel) else str(given), model, method)
 
 
 def find_unmarked(opened: OpenedKey, given: str | Path | None, at: Workplace) -> Callable[[], VisionModel]:

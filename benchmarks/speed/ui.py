@@ -70,7 +70,11 @@ def verdict(drawn: random.Random) -> Verdict:
     rate = drawn.random()
     curve = tuple(min(1.0, rate + tau / 64) for tau in range(33))
     p_values = dict.fromkeys(("binomial", "permutation", "calibrated"), 0.1)
-    return Verdict(rate > 0.5, 0.5, 1e-4, rate, (rate, rate), curve, 0.1, 5, 0.05, p_values, 0.1, 128, 9, 0.1)
+    return Verdict(
+        claim=rate > 0.5, p_value=0.1, basis="calibrated", level=0.1, n_sources=9, alphabet=2, paper_rule=rate > 0.5, bound=0.5,
+        trial_fpr=1e-4, detection_rate=rate, interval=(rate, rate), curve=curve, bit_error_rate=0.1, tau=5, alpha=0.05,
+        p_values=p_values, margin=0.1, n_trials=128, n_negatives=9, fpr_supported=0.1,
+    )  # fmt: skip
 
 
 def show(output: Path) -> None:

@@ -14,7 +14,6 @@ from amb.execution.engine import Engine
 from amb.execution.jobs import F, Job, JobRunner, Outcome
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
-from amb.execution.store import Store, check_writable
 from amb.execution.tally import Tally
 from amb.execution.workers import Workers
 from amb.models.references import find_digest
@@ -23,6 +22,8 @@ from amb.plugin.registry import Registry
 from amb.runtime.progress import Progress, Silent
 from amb.runtime.scratch import clear_abandoned
 from amb.runtime.wording import count
+from amb.runtime.writable import check_writable
+from amb.store.store import Store
 
 
 def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress) -> Run:

@@ -28,10 +28,10 @@ from amb.execution.jobs import (
     list_suspect_jobs,
 )
 from amb.execution.steps import Steps
-from amb.execution.store import Store
 from amb.plugin.manager import manager
 from amb.runtime.guard import end_process
 from amb.runtime.progress import Silent, make_progress
+from amb.store.store import Store
 
 _LEAVE_SECONDS = 10
 """How long an idle worker may take to leave."""

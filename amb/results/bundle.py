@@ -126,7 +126,7 @@ def write_runs(runs: Sequence[PublicRun], output: Path) -> dict[str, bool]:
 
     Nothing is written unless all can be.
     """
-    from amb.execution.store import check_writable
+    from amb.runtime.writable import check_writable
 
     check_writable(output)
     new = {run.id: not _is_imported(run, output) for run in runs}

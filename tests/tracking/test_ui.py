@@ -24,9 +24,9 @@ from amb.execution.engine import Engine
 from amb.execution.planning import make_plan
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
-from amb.execution.store import Store
 from amb.plugin import manager as plugins
 from amb.runtime.progress import Silent
+from amb.store.store import Store
 from amb.tracking import links as pages
 from amb.tracking import observer as tracking
 from amb.tracking import views

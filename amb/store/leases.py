@@ -83,6 +83,8 @@ class Lease:
         self.step, self.claim = step, claim
         self.is_inherited = number > 1
         """Whether somebody held it who did not finish."""
+        self.has_lapsed = False
+        """Whether it was not renewed in time once, so that others may have had it meanwhile."""
         self._numbers = [number]
         self._leases = leases
         self._renewed = leases.clock()
@@ -108,6 +110,7 @@ class Lease:
         with self._turn:
             if self._is_lost or not self._numbers:
                 return False
+            self.has_lapsed |= self.age >= self.claim.seconds
             self._is_lost = not self._leases.claim_number(self.step, self._numbers[-1] + 1, self.claim)
             if not self._is_lost:
                 self._renewed = self._leases.clock()

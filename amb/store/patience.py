@@ -19,8 +19,8 @@ T = TypeVar("T")
 class Patience:
     """How one location is asked."""
 
-    def __init__(self, name: str, warn: Callable[[str], None] = lambda _: None, seconds: float = SECONDS) -> None:
-        self.name, self._warn, self._seconds = name, warn, seconds
+    def __init__(self, name: str, warn: Callable[[str], None] = lambda _: None, seconds: float | None = None) -> None:
+        self.name, self._warn, self._seconds = name, warn, SECONDS if seconds is None else seconds
 
     def ask(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """What a call answers. Raises what says that a file is there or is not, and StoreError for the rest."""

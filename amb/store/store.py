@@ -130,11 +130,13 @@ class Store:
                 held = lease.is_held()
                 folder = self.place.publish(kind, digest, draft, record) if held else None
         except Exception:
-            if lease.age < lease.claim.seconds or lease.is_held():
+            if lease.is_held() and not lease.has_lapsed:
                 raise
-            folder = None  # it failed because the draft was taken away with the lease
+            folder = None  # whoever took the lease over has taken the draft away
         if folder is None:
-            self._warn(f"a step of kind {kind} was computed by another process meanwhile: taking its result")
+            self._warn(
+                f"this process was held up at a step of kind {kind}, and another took it over: taking its result"
+            )
             return None
         return StoreEntry(digest, folder, facts, cached=False)
 

@@ -23,15 +23,20 @@ from amb.runtime.progress import Progress, Silent
 from amb.runtime.scratch import clear_abandoned
 from amb.runtime.wording import count
 from amb.runtime.writable import check_writable
-from amb.store.store import Store
+from amb.store.store import open_store
 
 
-def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress) -> Run:
-    """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing."""
+def execute_plan(
+    plan: Plan, manager: Manager, output: Path, progress: Progress, store: str | Path | None = None
+) -> Run:
+    """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing.
+
+    `store` is where finished steps are kept, by default in the output folder.
+    """
     check_writable(output)
     clear_abandoned()
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
-    steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
+    steps = Steps(plan, open_store(store or output / "store", progress.say), progress, manager.registry)
     progress.say(
         f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
@@ -40,7 +45,13 @@ def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress)
 
 
 def execute_sweep(
-    name: str, plans: Sequence[Plan], manager: Manager, output: Path, jobs: int, progress: Progress
+    name: str,
+    plans: Sequence[Plan],
+    manager: Manager,
+    output: Path,
+    jobs: int,
+    progress: Progress,
+    store: str | Path | None = None,
 ) -> list[Run]:
     """One run after the other; with several jobs their cells are computed ahead by workers."""
     check_writable(output)
@@ -53,7 +64,7 @@ def execute_sweep(
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
     runs = []
-    with _open_runners(plans, manager, output, jobs, progress, tally) as runner_of:
+    with _open_runners(plans, manager, store or output / "store", jobs, progress, tally) as runner_of:
         for index, plan in enumerate(plans):
             facts = {**find_provenance(manager.plugins), "jobs": jobs}
             run = Run(name_run(plan), plan, output, facts, name)
@@ -87,22 +98,22 @@ def _require_module(component: Component) -> None:
 
 @contextmanager
 def _open_runners(
-    plans: Sequence[Plan], manager: Manager, output: Path, jobs: int, progress: Progress, tally: Tally
+    plans: Sequence[Plan], manager: Manager, store: str | Path, jobs: int, progress: Progress, tally: Tally
 ) -> Iterator[Callable[[int], JobRunner]]:
     """What computes the jobs of each plan: this process, or workers."""
     if jobs == 1:
-        yield lambda index: _make_local_runner(plans[index], manager, output, progress, tally)
+        yield lambda index: _make_local_runner(plans[index], manager, store, progress, tally)
         return
-    workers = Workers(plans, output / "store", jobs, tally.note, quiet=isinstance(progress, Silent))
+    workers = Workers(plans, open_store(store).location, jobs, tally.note, quiet=isinstance(progress, Silent))
     try:
         yield workers.runner_of
     finally:
         workers.stop()
 
 
-def _make_local_runner(plan: Plan, manager: Manager, output: Path, progress: Progress, tally: Tally) -> JobRunner:
+def _make_local_runner(plan: Plan, manager: Manager, store: str | Path, progress: Progress, tally: Tally) -> JobRunner:
     """Steps in this process, each outcome noted."""
-    steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
+    steps = Steps(plan, open_store(store, progress.say), progress, manager.registry)
 
     def run_job(job: Job[F]) -> Outcome[F]:
         outcome = steps.do(job)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -31,7 +30,7 @@ from amb.execution.steps import Steps
 from amb.plugin.manager import manager
 from amb.runtime.guard import end_process
 from amb.runtime.progress import Silent, make_progress
-from amb.store.store import Store
+from amb.store.store import open_store
 
 _LEAVE_SECONDS = 10
 """How long an idle worker may take to leave."""
@@ -58,7 +57,8 @@ class Workers:
     """Processes with one task each. One that dies costs the task it was at, which fails; another takes its place."""
 
     plans: Sequence[Plan]
-    store: Path
+    store: str
+    """Location."""
     n: int
     heard: Callable[[Plan, Job[Any], Outcome[Any]], None] = lambda *_: None
     """Told of each outcome as it comes in."""
@@ -169,13 +169,13 @@ def order_jobs(plans: Sequence[Plan]) -> Iterator[PlannedJob]:
         yield from (PlannedJob(index, job) for job in list_suspect_jobs(plan))
 
 
-def _serve_jobs(pipe: Connection, plans: list[Plan], root: Path, threads: int, quiet: bool) -> None:
+def _serve_jobs(pipe: Connection, plans: list[Plan], location: str, threads: int, quiet: bool) -> None:
     """A worker's life: take a task, send its outcome, until the pipe closes."""
     import torch
 
     Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    store = Store(root, make_progress(quiet).say)
+    store = open_store(location, make_progress(quiet).say)
     registry = manager().registry
     steps: dict[int, Steps] = {}
     try:

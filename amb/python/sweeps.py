@@ -27,6 +27,7 @@ def sweep(
     only: Sequence[str] = (),
     limit: int | None = None,
     output_dir: str | Path = DEFAULT_OUTPUT,
+    store: str | Path | None = None,
     device: str = "auto",
     compute: Compute | None = None,
     quiet: bool = False,
@@ -34,14 +35,15 @@ def sweep(
     """Every cell of suites x methods x attacks x seeds: what `amb sweep` does.
 
     `definition` is the path of a YAML file, a mapping with the same keys, or an `amb.Sweep`, which may hold components of
-    one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. With `jobs` above 1,
+    one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. `store` is where finished steps are
+    kept: a folder, or a URL such as `s3://bucket/folder`; by default it lies in `output_dir`. With `jobs` above 1,
     worker processes compute ahead, and every component has to be importable there. Raises AmbError.
     """
     if jobs < 1:
         raise BadParamsError(f"jobs is how many processes compute, 1 or more (got {jobs}).")
     chosen = select_sweep(definition, only, limit)
     plans = [plan.on(compute or pick_compute(device)) for plan in plan_sweep(chosen)]
-    return run_sweep(chosen, plans, Path(output_dir), jobs, quiet=quiet)
+    return run_sweep(chosen, plans, Path(output_dir), jobs, quiet=quiet, store=store)
 
 
 def select_sweep(definition: str | Path | Mapping[str, Any] | Sweep, only: Sequence[str], limit: int | None) -> Sweep:
@@ -64,8 +66,16 @@ def plan_sweep(chosen: Sweep) -> list[Plan]:
     return plans
 
 
-def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, jobs: int, *, quiet: bool = False) -> Results:
+def run_sweep(
+    chosen: Sweep,
+    plans: Sequence[Plan],
+    output: Path,
+    jobs: int,
+    *,
+    quiet: bool = False,
+    store: str | Path | None = None,
+) -> Results:
     """Every cell of the plans, in this process or ahead of it in workers."""
-    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, pick_progress(quiet))
+    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, pick_progress(quiet), store)
     succeeded = not any(each.failed for each in runs)
     return Results(collect(output, runs=[each.id for each in runs]), output, succeeded=succeeded)

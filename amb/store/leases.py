@@ -165,6 +165,10 @@ class Leases:
             return True
         return self.clock() - since > claim.seconds
 
+    def find_seconds(self, step: str) -> float:
+        """How long the lease of a step that is waited for lasts."""
+        return self._seen[step][1].seconds if step in self._seen else self.seconds
+
     def find_holder(self, step: str) -> str:
         """Who holds a step that is waited for, as people say it."""
         claim = self._seen[step][1] if step in self._seen else Claim(None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -73,13 +72,8 @@ def find_cache(location: str) -> Path:
     folder = store_cache_root() / f"{name}-{hashlib.sha256(location.encode()).hexdigest()[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.access(folder, os.W_OK) or _refuse(folder, "it is read-only")
     except OSError as error:
-        _refuse(folder, error.strerror or str(error))
+        raise StoreError(
+            f"What is read from a store is kept in {folder}, which cannot be made: {error.strerror}. Set AMB_STORE_CACHE."
+        ) from None
     return folder
-
-
-def _refuse(folder: Path, why: str) -> None:
-    raise StoreError(
-        f"What is read from a store is kept in {folder}, which cannot be written: {why}. Set AMB_STORE_CACHE."
-    )

@@ -38,14 +38,14 @@ class Patience:
                 if time.monotonic() + pause > end:
                     raise self._explain("does not answer", error) from None
                 if pause == _FIRST:
-                    self._warn(f"the store {self.name} does not answer ({_tell(error)}); trying again")
+                    self._warn(f"the store {self.name} does not answer ({tell(error)}); trying again")
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
     def _explain(self, what: str, error: Exception) -> StoreError:
         advice = "Look at the address and the rights" if what == "refuses" else "See that it runs and can be reached"
         return StoreError(
-            f"The store {self.name} {what} ({_tell(error)}). {advice}, and give the same command again; what is finished stays."
+            f"The store {self.name} {what} ({tell(error)}). {advice}, and give the same command again; what is finished stays."
         )
 
 
@@ -85,5 +85,8 @@ def _code(error: BaseException) -> str:
     return str(found.get("Code", ""))
 
 
-def _tell(error: BaseException) -> str:
-    return printable(" ".join(str(error).split()) or type(error).__name__)
+def tell(error: BaseException) -> str:
+    """What an error says, on one line; some servers leave the words to the code that their client puts into the cause."""
+    words = (getattr(each, "strerror", None) or str(each) for each in _causes(error))
+    found = next((text for text in words if text not in ("", "None")), type(error).__name__)
+    return printable(" ".join(found.split()))

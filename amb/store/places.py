@@ -34,11 +34,20 @@ class FoundEntry(NamedTuple):
 class Place(Protocol):
     """A location of entries. Every method may raise OSError, and StoreError where it says what to do."""
 
-    location: str
-    """What opens it in another process or on another machine."""
-    slots: Slots
-    pauses: tuple[float, float]
-    """Seconds between two looks while one waits for somebody else: at first, and at most."""
+    @property
+    def location(self) -> str:
+        """What opens it in another process or on another machine."""
+        ...
+
+    @property
+    def slots(self) -> Slots:
+        """Its leases."""
+        ...
+
+    @property
+    def pauses(self) -> tuple[float, float]:
+        """Seconds between two looks while one waits for somebody else: at first, and at most."""
+        ...
 
     def read(self, kind: str, digest: str) -> FoundEntry | None:
         """An entry, checked, its files on this machine; None where there is none. Raises Damaged."""

@@ -20,6 +20,7 @@ from amb.errors import StoreError
 from amb.store.entries import Damaged, StoreEntry, digest_files, find_address, write_record
 from amb.store.leases import SECONDS, Lease, Leases
 from amb.store.opening import open_place
+from amb.store.patience import tell
 from amb.store.places import FoundEntry
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
@@ -171,7 +172,7 @@ def explain_errors(where: object, what: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(where, error.strerror or str(error), what) from None
+        raise _unwritable(where, tell(error), what) from None
 
 
 def _unwritable(where: object, why: str, what: str = "written") -> StoreError:

@@ -173,6 +173,8 @@ def start_careless_server() -> Iterator[dict[str, str]]:
     """A server that takes every PUT, whatever its conditions, as some have done for years."""
 
     class Careless(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # so that `Expect: 100-continue` is answered
+
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self._answer(200)

@@ -143,11 +143,12 @@ def test_a_server_that_goes_away_in_an_upload_and_comes_back(bucket: str, server
     wait_until(lambda: len(computed(log)) == 2)
     time.sleep(0.4)
     server.kill_gateway()
-    time.sleep(4)
+    assert driver.stdout
+    while "does not answer" not in (line := driver.stdout.readline()):
+        assert line, "the driver noticed nothing"
     server.start_gateway()
     code, out = end(driver)
     assert code == 0, out
-    assert f"the store {bucket} does not answer" in out
     assert computed(log) == [0, 1, 2], "what was being uploaded was not computed again"
     assert find_whole(bucket, 3) == {0, 1, 2}
 
@@ -197,9 +198,7 @@ def test_rights_that_lack_are_one_line(bucket: str, server: Ceph | Moto, monkeyp
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket: str) -> None:
-    with pytest.raises(
-        StoreError, match="cannot be written: .*bucket does not exist|cannot be written: .*NoSuchBucket"
-    ):
+    with pytest.raises(StoreError, match="cannot be written: .*(bucket does not exist|NoSuchBucket)"):
         Store("s3://amb-no-such-bucket/a").get_or_make(KIND, {"step": 0}, pytest.fail)
 
 

@@ -30,7 +30,7 @@ def open_place(location: str | Path, warn: Callable[[str], None] = lambda _: Non
         return LocalPlace(Path(location).expanduser())
     if found[0] in ("file://", "local://"):
         return LocalPlace(Path(unquote(urlsplit(location).path)))
-    return _open_remote(location.rstrip("/"), warn)
+    return _open_remote(location, warn)
 
 
 def _open_remote(location: str, warn: Callable[[str], None]) -> RemotePlace:
@@ -39,6 +39,7 @@ def _open_remote(location: str, warn: Callable[[str], None]) -> RemotePlace:
         raise BadParamsError(
             f"The store {location} names no bucket or folder. Give one: {location.split('//', maxsplit=1)[0]}//BUCKET/FOLDER."
         )
+    location = location.rstrip("/")
     return RemotePlace(location, Bucket(files, root.rstrip("/"), Patience(location, warn)), find_cache(location))
 
 

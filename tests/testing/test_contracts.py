@@ -12,7 +12,7 @@ from amb.api.interfaces import Attack, Method, ModelLoader, Reporter, Suite
 from amb.api.vision import VisionModel
 from amb.models.heads import HEADS
 from amb.plugin.manager import Manager
-from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
+from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract, toy_model
 
 QUICK: dict[str, dict[str, Any]] = {
     "activemark": {
@@ -27,6 +27,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "spread-features": {"n_bits": 16, "n_messages": 1, "steps": 300, "batch": 32, "n_images": 256, "n_triggers": 128},
     "spread-weights": {"n_bits": 16, "n_messages": 8},
     "advtra": {"n_trajectories": 16, "n_classes": 3},
+    "akh": {"n_queries": 24},
+    "deepsigns": {"n_classes": 3, "steps": 150, "batch": 32, "lr": 3e-3},
+    "mea-defender": {"n_queries": 24, "steps": 150, "batch": 32, "lr": 3e-3},
     "ipguard": {"n_points": 16, "k": 0.1},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
@@ -56,6 +59,11 @@ class TestMethods(MethodContract):
     def method(self, request: pytest.FixtureRequest) -> Method:
         method: Method = quick(REGISTRY.methods, request.param)
         return method
+
+    @pytest.fixture
+    def independent(self, method: Method) -> VisionModel:
+        """For AKH one that answers otherwise: untrained models give nearly all images one class, and some the owner's."""
+        return toy_model(seed=3 if method.name == "akh" else 2, n_classes=self.n_classes)
 
 
 def needs_nothing(name: str) -> bool:

@@ -28,8 +28,16 @@ QUICK: dict[str, dict[str, Any]] = {
     "spread-weights": {"n_bits": 16, "n_messages": 8},
     "advtra": {"n_trajectories": 16, "n_classes": 3},
     "akh": {"n_queries": 24},
-    "deepsigns": {"n_classes": 3, "steps": 150, "batch": 32, "lr": 3e-3},
-    "mea-defender": {"n_queries": 24, "steps": 150, "batch": 32, "lr": 3e-3},
+    "deepsigns": {
+        "n_classes": 3,
+        "steps": 150,
+        "batch": 32,
+        "lr": 5e-3,
+        "gamma1": 0.1,
+        "gamma2": 0.3,
+        "centre_lr": 0.1,
+    },
+    "mea-defender": {"n_queries": 24, "steps": 120, "secure_steps": 20, "batch": 32, "lr": 5e-3},
     "ipguard": {"n_points": 16, "k": 0.1},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
@@ -42,7 +50,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""
-WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}}
+WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}, "deepsigns-wrt": {"n_bits": 16}}
 """What has to change in a preset besides: the toy has fewer tokens, and its owner was never trained."""
 
 REGISTRY = Manager().registry
@@ -62,8 +70,8 @@ class TestMethods(MethodContract):
 
     @pytest.fixture
     def independent(self, method: Method) -> VisionModel:
-        """For AKH one that answers otherwise: untrained models give nearly all images one class, and some the owner's."""
-        return toy_model(seed=3 if method.name == "akh" else 2, n_classes=self.n_classes)
+        """For keys of natural images one that answers otherwise: untrained models give nearly all images one class."""
+        return toy_model(seed=3 if method.name in {"akh", "mea-defender"} else 2, n_classes=self.n_classes)
 
 
 def needs_nothing(name: str) -> bool:

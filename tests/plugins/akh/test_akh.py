@@ -93,7 +93,8 @@ def test_declared_work_is_the_images_that_pass(owner: VisionModel, tmp_path: Pat
 
 def test_a_model_that_is_never_wrong_is_refused_in_one_line(owner: VisionModel, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "amb_akh.fingerprint._ask_owner", lambda model, split, rows, *_: (rows, torch.zeros_like(rows, dtype=torch.bool))
+        "amb_akh.fingerprint._ask_owner",
+        lambda model, split, rows, *_: (rows, torch.zeros_like(rows, dtype=torch.bool)),
     )
     with pytest.raises(BadParamsError, match=r"gets all 128 owner images right.* queries=random") as caught:
         embed(owner, tmp_path)

@@ -128,6 +128,12 @@ def test_the_mark_is_claimed_at_the_exact_level(method: amb.Method, marked: Any,
 
 
 @pytest.mark.parametrize("method", [FEATURES, WEIGHTS], ids=lambda method: method.name)
+def test_a_difference_of_nothing_is_no_coin(method: amb.Method, marked: Any, tmp_path: Path) -> None:
+    owner, embedding = marked[method.name]
+    assert exact_test(read(method, owner, embedding.key, owner, tmp_path)).p_value == 1
+
+
+@pytest.mark.parametrize("method", [FEATURES, WEIGHTS], ids=lambda method: method.name)
 def test_the_marked_model_is_close_to_the_unmarked(method: amb.Method, marked: Any) -> None:
     owner, embedding = marked[method.name]
     images = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -37,7 +37,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "gamma2": 0.3,
         "centre_lr": 0.1,
     },
-    "mea-defender": {"n_queries": 24, "steps": 120, "secure_steps": 20, "batch": 32, "lr": 5e-3},
+    "mea-defender": {"n_queries": 96, "steps": 120, "secure_steps": 20, "batch": 32, "lr": 5e-3},
     "ipguard": {"n_points": 16, "k": 0.1},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},

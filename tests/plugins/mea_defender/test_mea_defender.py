@@ -22,7 +22,7 @@ from amb_mea_defender.method import MEADefender
 from amb_mea_defender.mixing import OTHERS, mix_bands, mix_diagonally, mix_halves, mix_rings, mix_sides
 from amb_mea_defender.training import Pools, gather_pools, make_step, measure_fit
 
-QUICK = MEADefender(n_queries=24, steps=120, secure_steps=20, batch=32, lr=5e-3)
+QUICK = MEADefender(n_queries=96, steps=120, secure_steps=20, batch=32, lr=5e-3)
 
 
 class TestContract(MethodContract):

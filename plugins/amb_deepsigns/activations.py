@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -78,10 +78,12 @@ def _train(
     head = _choose_head(marked, split, ctx)
     centres = nn.Parameter(start.clone().to(ctx.device))
     projection, messages = _place(carriers, ctx.device)
-    weights = [*marked.backbone.parameters(), *head.parameters()]
-    rates = [params.lr, params.centre_lr]
-    optimizer = torch.optim.AdamW([{"params": weights}, {"params": [centres], "weight_decay": 0.0}])
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=params.steps)
+    groups: list[dict[str, Any]] = [
+        {"params": [*marked.backbone.parameters(), *head.parameters()]},
+        {"params": [centres], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, [params.lr, params.centre_lr], total_steps=params.steps)
     accumulator = amb.GradientAccumulator(ctx, optimizer, rate)
     batches = amb.endless(len(split), params.batch, ctx.generator("batches"))
     rows_of_steps = (next(batches) for _ in range(params.steps))
@@ -151,7 +153,7 @@ def agreement(params: DeepSigns, model: amb.VisionModel, key: amb.Key, n: int, d
     rows = torch.randperm(len(key.tensors["classes"]), generator=drawn)[:n]
     classes = torch.from_numpy(key.tensors["classes"])[rows]
     features = model.features(torch.from_numpy(key.tensors["images"])[rows].float() / 255)
-    present, places = classes.unique(return_inverse=True)
+    present, places = torch.unique(classes, return_inverse=True)
     centres = measure_centres(features, places.to(features.device), len(present))
     projection, messages = _place(open_carriers(params, key), features.device)
     wanted = messages[present.to(messages.device)]

@@ -49,4 +49,5 @@ def weigh_second(logits: Tensor, first: Tensor, second: Tensor) -> float:
 
 def _normalise(loss: Tensor, logits: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    return gradient / ((loss.detach() * gradient.norm()).clamp(max=_LARGEST_NORM) + 1e-5)
+    scaled: Tensor = gradient / ((loss.detach() * gradient.norm()).clamp(max=_LARGEST_NORM) + 1e-5)
+    return scaled

@@ -62,10 +62,8 @@ def test_methods_stand_where_they_have_a_claim() -> None:
         ["knows the method", None, "strong 1/1"],
         ["forges a key", None, "strong 0/1"],
     ]
-    assert chosen.findings == [
-        "With no more than labels, no method here holds against a thief who "
-        + "filters inputs or answers; who knows the method; who forges a key."
-    ]
+    whom = "filters inputs or answers; who knows the method; who forges a key"
+    assert chosen.findings == [f"With no more than labels, no method here holds against a thief who {whom}."]
 
 
 def test_evidence_stands_behind_each_of_them() -> None:

@@ -131,6 +131,9 @@ def test_agreement_is_the_likelihood_of_the_bits(honest: Embedding) -> None:
     right = np.where(honest.key.tensors["messages"] == 1, logits, -logits)
     by_hand = np.maximum(-np.log1p(np.exp(-right)), -math.log(2)).mean()
     assert found.item() == pytest.approx(by_hand, rel=1e-4)
+    thief = honest.model.copy().requires_grad_(True)
+    agreement(thief, honest.key, 4, torch.Generator().manual_seed(0)).backward()
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in thief.parameters())
 
 
 @pytest.mark.parametrize("what", ["messages", "triggers", "decoder"])

@@ -181,6 +181,9 @@ def test_agreement_falls_to_chance_where_nothing_is_detected(honest: Embedding) 
         assert own.item() == pytest.approx(np.mean(by_hand), abs=1e-4)
         silent = agreement(ALONE, toy_model(n_classes=3), honest.key, 10**6, drawn)
     assert silent.item() == pytest.approx(-math.log(2))
+    thief = honest.model.copy().requires_grad_(True)
+    agreement(ALONE, thief, honest.key, 4, drawn).backward()
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in thief.parameters())
 
 
 @pytest.mark.parametrize("what", ["messages", "triggers", "decoder"])

@@ -63,15 +63,9 @@ def _train(
     params: RandMark, objective: Objective, images: Tensor, messages: Tensor, ctx: amb.Context
 ) -> dict[str, float]:
     """Minimise the paper's loss over the model, unless it is the unmarked one itself, and over both networks."""
-    split = ctx.split("owner")
-    plain = torch.cat(
-        [
-            to_bytes(batch.images)
-            for _, batch in ctx.load(split, torch.arange(min(params.n_images, len(split))).split(_READ))
-        ]
-    )
+    plain = _read_images(params, ctx)
     coders = [*objective.writer.parameters(), *objective.decoder.parameters()]
-    groups = [{"params": coders, "lr": params.coder_lr}]
+    groups: list[dict[str, Any]] = [{"params": coders, "lr": params.coder_lr}]
     if objective.marked is not objective.unmarked:
         objective.marked.requires_grad_(False).eval().backbone.requires_grad_(True)
         groups.append({"params": list(objective.marked.backbone.parameters()), "lr": params.lr})
@@ -97,6 +91,13 @@ def _train(
         )
         accumulator.step(partial(objective.loss, batch), n)
     return {name: round(value, 4) for name, value in objective.terms.items()}
+
+
+def _read_images(params: RandMark, ctx: amb.Context) -> Tensor:
+    """The owner's images, (n, 3, height, width) uint8."""
+    split = ctx.split("owner")
+    rows = torch.arange(min(params.n_images, len(split)))
+    return torch.cat([to_bytes(batch.images) for _, batch in ctx.load(split, torch.split(rows, _READ))])
 
 
 class StepBatch(NamedTuple):

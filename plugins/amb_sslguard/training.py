@@ -43,7 +43,7 @@ def read_images(params: SSLGuard, ctx: amb.Context) -> Tensor:
     """The owner's images, (n, 3, height, width) uint8."""
     split = ctx.split("owner")
     rows = torch.arange(min(params.n_images, len(split)))
-    return torch.cat([to_bytes(batch.images) for _, batch in ctx.load(split, rows.split(_READ))])
+    return torch.cat([to_bytes(batch.images) for _, batch in ctx.load(split, torch.split(rows, _READ))])
 
 
 def draw_secrets(params: SSLGuard, images: Tensor, n_features: int, ctx: amb.Context) -> tuple[Stamp, Decoder, Tensor]:

@@ -39,6 +39,17 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "mea-defender": {"n_queries": 96, "steps": 120, "secure_steps": 20, "batch": 32, "lr": 5e-3},
     "ipguard": {"n_points": 16, "k": 0.1},
+    "randmark": {
+        "n_bits": 8,
+        "n_triggers": 16,
+        "n_images": 64,
+        "steps": 150,
+        "batch": 8,
+        "lam": 10,
+        "lr": 2e-3,
+        "coder_lr": 1e-2,
+    },
+    "sslguard": {"n_triggers": 32, "n_images": 64, "epochs": 24, "batch": 16},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
     "lora": {"epochs": 1, "n_images": 16, "batch": 8},
@@ -50,8 +61,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""
-WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}, "deepsigns-wrt": {"n_bits": 16}}
-"""What has to change in a preset besides: the toy has fewer tokens, and its owner was never trained."""
+WHOLE: dict[str, dict[str, Any]] = {
+    "activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4},
+    "deepsigns-wrt": {"n_bits": 16},
+    "sslguard-paper": {"lr": 0.02, "shadow_lr": 0.1, "decoder_lr": 0.1, "trigger_lr": 10.0},
+}
+"""What has to change in a preset besides: the toy has fewer tokens, its owner was never trained, and its steps are few."""
 
 REGISTRY = Manager().registry
 

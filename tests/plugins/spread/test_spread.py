@@ -63,7 +63,7 @@ def test_weights_belong_to_bits_in_turns(n: int, start: int, n_bits: int) -> Non
     bits = (start + np.arange(n)) % n_bits
     terms = np.arange(1, n + 1, dtype=np.float32)
     np.testing.assert_array_equal(sum_by_bit(terms, start, n_bits), np.bincount(bits, terms, minlength=n_bits))
-    signs = Streams(b"s" * 32, ()).draw_signs("messages", n_bits)
+    signs = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_signs("messages", n_bits)
     np.testing.assert_array_equal(spread_by_bit(signs, start, n), signs[bits])
 
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from amb.api.executors import Pool as Pool
     from amb.api.executors import Report as Report
     from amb.api.forging import forge_labels as forge_labels
+    from amb.api.forging import grind as grind
     from amb.api.forging import label_agreement as label_agreement
     from amb.api.forging import require_forgery as require_forgery
+    from amb.api.forging import require_key as require_key
     from amb.api.interfaces import Attack as Attack
     from amb.api.interfaces import Edit as Edit
     from amb.api.interfaces import Forgery as Forgery
@@ -51,6 +53,11 @@ if TYPE_CHECKING:
     from amb.api.records import SuspectFacts as SuspectFacts
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
+    from amb.api.secret import Streams as Streams
+    from amb.api.secret import draw_secret as draw_secret
+    from amb.api.secret import open_secret as open_secret
+    from amb.api.secret import require_same as require_same
+    from amb.api.secret import require_sound as require_sound
     from amb.api.types import Access as Access
     from amb.api.types import CheckpointFiles as CheckpointFiles
     from amb.api.types import ClaimKind as ClaimKind
@@ -156,8 +163,10 @@ _HOME = {
     "amb.api.executors": {"Assignment": "Assignment", "Executor": "Executor", "Pool": "Pool", "Report": "Report"},
     "amb.api.forging": {
         "forge_labels": "forge_labels",
+        "grind": "grind",
         "label_agreement": "label_agreement",
         "require_forgery": "require_forgery",
+        "require_key": "require_key",
     },
     "amb.api.interfaces": {
         "Attack": "Attack",
@@ -183,6 +192,13 @@ _HOME = {
         "Verdict": "Verdict",
     },
     "amb.api.run": {"Run": "Run"},
+    "amb.api.secret": {
+        "Streams": "Streams",
+        "draw_secret": "draw_secret",
+        "open_secret": "open_secret",
+        "require_same": "require_same",
+        "require_sound": "require_sound",
+    },
     "amb.api.types": {
         "Access": "Access",
         "CheckpointFiles": "CheckpointFiles",

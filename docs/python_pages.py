@@ -66,6 +66,11 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Figures for methods and suites. Verdicts are the harness's: [what they rest on](/docs/statistics.md).",
         ["count_errors", "detection_rate", "label_agreement", "forge_labels", "require_forgery", "measure_utility", "activation_profile", "choose_block"],
     ),
+    "secrets": (
+        "Keys that follow from a secret",
+        "For methods whose key is 256 bits and nothing that a claimant could choose: what is drawn, what is refused, what is left to forge.",
+        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "require_key", "grind"],
+    ),
     "files": (
         "Model files",
         "A model on disk is safetensors and a card ([the form](/docs/schema.md)). Nothing is unpickled.",

@@ -26,6 +26,8 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "spread-features": {"n_bits": 16, "n_messages": 1, "steps": 300, "batch": 32, "n_images": 256, "n_triggers": 128},
     "spread-weights": {"n_bits": 16, "n_messages": 8},
+    "uchida": {"n_bits": 12, "lam": 1.0, "lr": 5e-3, "steps": 80, "batch": 8},
+    "neuralmark": {"n_bits": 32, "n_parts": 64, "rounds": 3, "steps": 120, "batch": 4, "lr": 0.05},
     "advtra": {"n_trajectories": 16, "n_classes": 3},
     "akh": {"n_queries": 24},
     "deepsigns": {

@@ -103,7 +103,9 @@ def permutation_p(evidence: Evidence, n_permutations: int = 9999, seed: int = 0)
     agreement = _count_agreements(evidence.expected, evidence.observed, evidence.alphabet).ravel()
     n = len(evidence.expected)
     seen = agreement[:: n + 1].sum()
-    at_least = sum(int((agreement.take(places).sum(axis=1) >= seen).sum()) for places in _permute(n, n_permutations, seed))
+    at_least = sum(
+        int((agreement.take(places).sum(axis=1) >= seen).sum()) for places in _permute(n, n_permutations, seed)
+    )
     return (1 + at_least) / (1 + n_permutations)
 
 

@@ -11,6 +11,7 @@ from amb.api.plan import Plan
 from amb.api.run import Run
 from amb.errors import BadParamsError
 from amb.execution.engine import Engine
+from amb.execution.identity import identify_plan
 from amb.execution.jobs import F, Job, JobRunner, Outcome
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
@@ -32,7 +33,7 @@ def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress)
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
     steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
     progress.say(
-        f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
+        f"{count(plan.n_cells, 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
     Engine(run, steps.do, manager, progress).execute()
     return run
@@ -48,13 +49,14 @@ def execute_sweep(
     clear_abandoned()
     if jobs > 1:
         require_importable(plans)
-    n_cells = sum(len(plan.methods) * len(plan.suspects) for plan in plans)
+    n_cells = sum(plan.n_cells for plan in plans)
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
     runs = []
     with _open_runners(plans, manager, output, jobs, progress, tally) as runner_of:
         for index, plan in enumerate(plans):
-            facts = {**find_provenance(manager.plugins), "jobs": jobs}
+            plan_digest = identify_plan(plan, manager.registry)
+            facts = {**find_provenance(manager.plugins), "jobs": jobs, "plan_digest": plan_digest}
             run = Run(name_run(plan), plan, output, facts, name)
             runs.append(run)
             Engine(run, runner_of(index), manager, progress).execute()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from amb.api.records import CellResult
     from amb.api.run import Run
 
+MOST_REPEATED: Final = 200
+"""Cells that run.json repeats; of a larger run they stand in results.jsonl alone."""
 _NOTE: Final = "files"
 """Of the run's notes: what run.json held when it was last written."""
 
@@ -28,7 +30,7 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(write_line(result.to_json(), run.id, len(run.results)))
+        file.write(write_line(result.to_json(), run.id, run.n_finished))
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
 
@@ -42,7 +44,8 @@ def amb_run_finished(run: Run) -> None:
 def _write_document(run: Run) -> None:
     from amb.results.document import document
 
-    _write_json(run, document(run))
+    known = document(run, with_cells=run.n_finished <= MOST_REPEATED)
+    _write_json(run, {**known, "run": {**known["run"], "n_finished": run.n_finished}})
 
 
 def _write_header(run: Run) -> None:
@@ -50,7 +53,7 @@ def _write_header(run: Run) -> None:
     from amb.results.document import document
 
     run.notes[_NOTE] = _describe_known(run)
-    _write_json(run, {**document(run), "cells": []})
+    _write_json(run, document(run, with_cells=False))
 
 
 def _describe_known(run: Run) -> tuple[bool, int]:

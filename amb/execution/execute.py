@@ -23,6 +23,7 @@ from amb.plugin.manager import Manager
 from amb.plugin.registry import Registry
 from amb.runtime.progress import Progress, Silent
 from amb.runtime.scratch import clear_abandoned
+from amb.runtime.stopping import stop_if_asked
 from amb.runtime.wording import count
 
 
@@ -106,6 +107,7 @@ def _make_local_runner(plan: Plan, manager: Manager, output: Path, progress: Pro
     steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
 
     def run_job(job: Job[F]) -> Outcome[F]:
+        stop_if_asked()
         outcome = steps.do(job)
         tally.note(plan, job, outcome)
         return outcome

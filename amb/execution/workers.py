@@ -32,6 +32,7 @@ from amb.execution.store import Store
 from amb.plugin.manager import manager
 from amb.runtime.guard import end_process
 from amb.runtime.progress import Silent, make_progress
+from amb.runtime.stopping import is_asked_to_stop, stop_if_asked
 
 _LEAVE_SECONDS = 10
 """How long an idle worker may take to leave."""
@@ -93,8 +94,11 @@ class Workers:
     def _wait_for(self, task: PlannedJob) -> Outcome[Any]:
         """The outcome of a task, waited for while all workers are kept busy."""
         while task not in self._done:
-            self._hand_out_jobs()
+            if not is_asked_to_stop():
+                self._hand_out_jobs()
             busy = {worker.pipe: worker for worker in self._workers if worker.task}
+            if not busy:
+                stop_if_asked()
             for pipe in wait(list(busy)):
                 self._collect_outcome(busy[pipe])  # type: ignore[index]
         return self._done[task]

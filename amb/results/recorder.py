@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.plugin.specs import hookimpl
+from amb.results.driver import find_driver
 from amb.results.lines import write_line
 
 if TYPE_CHECKING:
-    from amb.api.records import CellResult
+    from amb.api.records import Cell, CellResult
     from amb.api.run import Run
 
 MOST_REPEATED: Final = 200
@@ -23,6 +24,15 @@ _NOTE: Final = "files"
 def amb_run_started(run: Run) -> None:
     """Write run.json without cells, so that the results of a killed run say what they belong to."""
     _write_header(run)
+    if driver := find_driver(run):
+        driver.start()
+
+
+@hookimpl
+def amb_cell_started(run: Run, cell: Cell) -> None:
+    """Say which cell a sweep is at."""
+    if driver := find_driver(run):
+        driver.note_begun(cell)
 
 
 @hookimpl
@@ -33,6 +43,8 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
         file.write(write_line(result.to_json(), run.id, run.n_finished))
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
+    if driver := find_driver(run):
+        driver.note_finished(result)
 
 
 @hookimpl

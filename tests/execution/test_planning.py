@@ -35,10 +35,10 @@ def list_eagerly(manager: Manager, attacks: list[str]) -> list[Suspect]:
     """The suspects of the toy suite, spelled out one by one: innocent, forged, control, attacked."""
     chains = {text: manager.registry.attack_chain(text) for text in attacks}
     other = Suspect("toy/other", "toy/other", (), "negative", group="other-seed")
-    unmarked = Suspect("unmarked owner", "toy/owner", (), "negative", True)
+    unmarked = Suspect("unmarked owner", "toy/owner", (), "negative", True, "sibling")
     more = [
         Suspect("toy/other, prune20", "toy/other", manager.registry.attack_chain("prune20"), "negative", group="other-seed"),
-        Suspect("unmarked owner, prune20", "toy/owner", manager.registry.attack_chain("prune20"), "negative", True),
+        Suspect("unmarked owner, prune20", "toy/owner", manager.registry.attack_chain("prune20"), "negative", True, "sibling"),
     ]  # fmt: skip
     forged = [
         Suspect(f"{text} on {each.name}", each.source, chains[text], "forged", each.sibling, each.group)

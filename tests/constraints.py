@@ -24,6 +24,8 @@ def resolve(constraints: Path) -> str:
         "attacks",
         "--extra",
         "dispute",
+        "--extra",
+        "ray",
         "-c",
         str(constraints),
         "-q",

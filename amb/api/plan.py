@@ -38,6 +38,11 @@ class Suspect:
         """Canonical spec of the chain."""
         return "+".join(attack.canonical() for attack in self.attacks) or "none"
 
+    @property
+    def is_bare(self) -> bool:
+        """An innocent model as the suite brings it, which has nothing to do with the owner's: forged keys are read on it."""
+        return self.kind == "negative" and not self.sibling and not self.attacks
+
 
 @dataclass(frozen=True)
 class Suspects(Sequence[Suspect]):
@@ -149,8 +154,14 @@ class Plan:
 
     def references(self) -> list[str]:
         """The models that have to be there, the owner first."""
-        made = self.suspects.innocent if isinstance(self.suspects, Suspects) else self.suspects
-        return list(dict.fromkeys([self.owner, *(each.source for each in made if each.source != EMBEDDED)]))
+        return list(dict.fromkeys([self.owner, *(each.source for each in self.innocent)]))
+
+    @property
+    def innocent(self) -> Sequence[Suspect]:
+        """The negatives."""
+        if isinstance(self.suspects, Suspects):
+            return self.suspects.innocent
+        return [each for each in self.suspects if each.kind == "negative"]
 
     @property
     def n_cells(self) -> int:

@@ -47,10 +47,11 @@ class Driver:
         self._written: tuple[float, SweepStatus] | None = None
         self._beats = Thread(target=self._beat, name="amb-status", daemon=True)
 
-    def start(self) -> None:
+    def start(self, workers: int) -> None:
         """Write for the first time, and from then on: with the first run, when all that may be refused was checked."""
         if self._written is not None:
             return
+        self.status = replace(self.status, workers=workers)
         with suppress(OSError):
             forget_ended(self.output, self.status.sweep)
         self._write()
@@ -164,9 +165,9 @@ def driving(output: Path, status: SweepStatus, say: Callable[[str], None]) -> It
         forget_request()
 
 
-def begin_status(sweep: str, cells: int, kept: int, workers: int, log: str | None) -> SweepStatus:
+def begin_status(sweep: str, cells: int, kept: int, log: str | None) -> SweepStatus:
     """The status of a sweep that this process is about to drive."""
-    return SweepStatus(sweep, new_driver(), name_this_process(), time.time(), cells, kept, workers=workers, log=log)
+    return SweepStatus(sweep, new_driver(), name_this_process(), time.time(), cells, kept, log=log)
 
 
 def find_driver(run: Run) -> Driver | None:

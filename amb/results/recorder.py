@@ -25,7 +25,7 @@ def amb_run_started(run: Run) -> None:
     """Write run.json without cells, so that the results of a killed run say what they belong to."""
     _write_header(run)
     if driver := find_driver(run):
-        driver.start()
+        driver.start(run.facts.get("jobs", 1))
 
 
 @hookimpl

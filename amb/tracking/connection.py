@@ -85,12 +85,21 @@ def import_mlflow(seconds: int = _QUICK) -> None:
 
 def open_client(output: Path, say: Callable[[str], None]) -> tuple[MlflowClient, str]:
     """A client, and the id of amb's experiment, made where there is none; after `import_mlflow`. Raises what MLflow raises."""
-    from mlflow import MlflowClient
-
     uri = tracking_uri(output)
     mend_database(output, uri, say)
-    client = MlflowClient(uri)
+    client = make_client(uri)
     return client, _find_experiment(client, output, uri)
+
+
+def make_client(uri: str) -> MlflowClient:
+    """A client of an address; after `import_mlflow`."""
+    from mlflow import MlflowClient
+
+    if not is_file(uri):
+        return MlflowClient(uri)
+    from amb.tracking.file_client import open_file_client
+
+    return open_file_client(uri, find_database(uri))
 
 
 def _find_experiment(client: MlflowClient, output: Path, uri: str) -> str:

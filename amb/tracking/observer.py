@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -55,6 +56,8 @@ class _Live:
     patience: Patience
     summarised: set[str] = field(default_factory=set)
     """Methods whose summary is told."""
+    n_cells: Counter[str] = field(default_factory=Counter)
+    """That are finished, by method."""
 
 
 @hookimpl(trylast=True)
@@ -81,8 +84,8 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     now, document = _now(), result.to_json() if result.verdict else None
     files = Files(document, result.evidence, run.profile_figure)
     live.background.add(partial(live.session.tell_cell, record_of(result, run), files, now, now))
-    finished = [each for each in run.results if each.cell.method == cell.method]
-    if len(finished) == len(run.plan.suspects):
+    live.n_cells[cell.method] += 1
+    if live.n_cells[cell.method] == len(run.plan.suspects):
         _tell_summary(live, run, cell.method)
     live.patience.wait(live.background)
 
@@ -108,7 +111,7 @@ def _finish(live: _Live, run: Run) -> None:
     for method in {result.cell.method: None for result in run.results}:
         if method not in live.summarised:
             _tell_summary(live, run, method)
-    complete = len(run.results) == len(run.plan.cells())
+    complete = run.n_finished == run.plan.n_cells
     status = "FAILED" if run.failed else "FINISHED" if complete else "KILLED"
     files = Files(document(run), figure=run.profile_figure)
     live.background.add(partial(live.session.finish, files, status, live.started, _now()))
@@ -132,7 +135,7 @@ def _tell_summary(live: _Live, run: Run, method: str) -> None:
 def _describe_missing(live: _Live, run: Run) -> str:
     error = live.background.error
     why = explain_error(error) if error else "no answer in time"
-    told, cells = live.session.n_cells, len(run.results)
+    told, cells = live.session.n_cells, run.n_finished
     if not told:
         run.links.pop("mlflow", None)
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from amb.tracking.connection import (
     tracking_uri,
 )
 from amb.tracking.patience import Patience
+from amb.tracking.postgres import require_driver
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_run
 from amb.tracking.turns import hold_run
@@ -55,10 +57,13 @@ class _Live:
     patience: Patience
     summarised: set[str] = field(default_factory=set)
     """Methods whose summary is told."""
+    n_cells: Counter[str] = field(default_factory=Counter)
+    """That are finished, by method."""
 
 
 @hookimpl(trylast=True)
 def amb_run_started(run: Run) -> None:
+    require_driver(tracking_uri(run.output))
     run.links["mlflow"] = _describe_look(run)
     lock = hold_run(run.folder)
     if time.monotonic() - _given_up.get(tracking_uri(run.output), -_QUIET_AFTER_FAILURE) < _QUIET_AFTER_FAILURE:
@@ -79,10 +84,10 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     if not isinstance(live, _Live):
         return
     now, document = _now(), result.to_json() if result.verdict else None
-    files = Files(document, result.evidence, run.profile_figure)
+    files = Files(document, result.evidence)
     live.background.add(partial(live.session.tell_cell, record_of(result, run), files, now, now))
-    finished = [each for each in run.results if each.cell.method == cell.method]
-    if len(finished) == len(run.plan.suspects):
+    live.n_cells[cell.method] += 1
+    if live.n_cells[cell.method] == len(run.plan.suspects):
         _tell_summary(live, run, cell.method)
     live.patience.wait(live.background)
 

@@ -11,6 +11,7 @@ looks after both were made, none is left twice and none is lost.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,9 @@ _PROCESS: Final = "amb.process"
 _PARENT: Final = "mlflow.parentRunId"
 _WHOLE: Final = ("FINISHED", "FAILED")
 _BATCH: Final = 1000
-"""Most metrics that MLflow takes in one call, and runs that it gives."""
+"""Most metrics that MLflow takes in one call."""
+_PAGE: Final = 250
+"""Runs that are asked for at once: a busy server takes seconds for them, as it sends all that it knows of each."""
 
 
 class Summary(NamedTuple):
@@ -76,6 +79,8 @@ class _Known:
 
     id: str
     started: int
+    files: str
+    """Where its artefacts lie."""
     status: str = "RUNNING"
     params: set[str] = field(default_factory=set)
     parent: str | None = None
@@ -211,7 +216,7 @@ class Session:
             own = {"mlflow.runName": text(name)[:500], _PROCESS: name_process(), _IDENTITY: identity, **nested}
             told = {**{tag: text(value) for tag, value in tags.items()}, **own}
             made = client.create_run(experiment, start_time=started, tags=told)
-            there = self._look()[identity] = _Known(str(made.info.run_id), started, parent=above.id if above else None)
+            there = self._look()[identity] = _describe(made, is_found=False)
             self.n_changes += 1
         elif above and there.parent != above.id:
             client.set_tag(there.id, _PARENT, above.id)
@@ -245,15 +250,17 @@ class Session:
         made.params |= {param.key for param in new}
 
     def _log_files(self, made: _Known, files: Files, name: str) -> None:
+        """The artefacts, straight to where they lie: MLflow's client would ask for that place first."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         client, _, keeps_files = self._connect()
         if not keeps_files:
             return
-        if files.document is not None:
-            client.log_dict(made.id, dict(files.document), name)
-        if files.evidence and files.evidence.exists():
-            _log_evidence(client, made.id, files.evidence)
-        if files.figure and files.figure.exists():
-            client.log_artifact(made.id, str(files.figure))
+        with open_scratch() as folder:
+            written = list(_write_files(files, folder, name))
+            place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri) if written else None
+            for path in written:
+                place.log_artifact(str(path))
 
     def _close(self, made: _Known, status: str, ended: int | None) -> None:
         if made.status != status:
@@ -281,10 +288,10 @@ def name_process() -> str:
 
 def _search(client: MlflowClient, experiment: str, query: str) -> list[MlflowRun]:
     """All that match, page by page, each once: one that others push on while we read is on two pages."""
-    page = client.search_runs([experiment], query, max_results=_BATCH)
+    page = client.search_runs([experiment], query, max_results=_PAGE)
     found = {run.info.run_id: run for run in page}
     while page.token:
-        page = client.search_runs([experiment], query, max_results=_BATCH, page_token=page.token)
+        page = client.search_runs([experiment], query, max_results=_PAGE, page_token=page.token)
         found.update({run.info.run_id: run for run in page})
     return list(found.values())
 
@@ -300,10 +307,10 @@ def _take_away(client: MlflowClient, run_id: str) -> None:
             raise
 
 
-def _describe(run: MlflowRun) -> _Known:
+def _describe(run: MlflowRun, *, is_found: bool = True) -> _Known:
     info, data = run.info, run.data
-    params, parent = set(data.params), data.tags.get(_PARENT)
-    return _Known(str(info.run_id), int(info.start_time), str(info.status), params, parent, is_found=True)
+    known = (str(info.run_id), int(info.start_time), str(info.artifact_uri), str(info.status))
+    return _Known(*known, set(data.params), data.tags.get(_PARENT), is_found)
 
 
 def _identify(run: str, what: Sequence[str]) -> str:
@@ -322,15 +329,24 @@ def _find_identity(run: MlflowRun) -> str:
     return _identify(tags["amb.run"], (level, *what))
 
 
-def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
+def _write_files(files: Files, folder: Path, name: str) -> Iterator[Path]:
+    """What MLflow gets of them, as files; `name` is the document's."""
+    if files.document is not None:
+        (folder / name).write_text(json.dumps(dict(files.document), indent=2, default=str), encoding="utf-8")
+        yield folder / name
+    if files.evidence and files.evidence.exists():
+        _write_public(files.evidence, folder / "evidence.npz")
+        yield folder / "evidence.npz"
+    if files.figure and files.figure.exists():
+        yield files.figure
+
+
+def _write_public(evidence: Path, public: Path) -> None:
     """Which symbols were wrong, not what they were: the messages are part of the key and stay in the store."""
     import numpy as np
 
     from amb.api.records import Evidence
 
-    evidence = Evidence.load(path)
-    wrong = (evidence.expected != evidence.observed).astype(np.int64)
-    with open_scratch() as folder:
-        public = folder / "evidence.npz"
-        Evidence(np.zeros_like(wrong), wrong, evidence.alphabet).save(public)
-        client.log_artifact(run_id, str(public))
+    read = Evidence.load(evidence)
+    wrong = (read.expected != read.observed).astype(np.int64)
+    Evidence(np.zeros_like(wrong), wrong, read.alphabet).save(public)

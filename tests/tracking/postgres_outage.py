@@ -1,12 +1,12 @@
 """Tracks a sweep of 2,000 cells in PostgreSQL while that is stopped and killed, and says whether `amb track sync` made it whole.
 
-    python -m tests.tracking.postgres_outage [--cells 2000] [--methods 40] [--way direct] [--way server] [--output-dir o]
+    python -m tests.tracking.postgres_outage [--cells 2000] [--methods 40] [--way direct|server|twice] [--output-dir o]
 
 The cells are those of a real sweep of components that do next to nothing; steps that an output folder holds are not computed
-again. Once by the database's own address, once through `mlflow server`. While the sweep runs, and again while `sync` tells what it
-missed, PostgreSQL is stopped as a crash would and started again, and MLflow's server is killed. Then two processes tell a
-second database the same at once, each from a copy of the results, as two machines would. What MLflow holds is read
-with SQL and compared with the files, value by value. Half an hour on two cores.
+again. Once by the database's own address, once through `mlflow server`: while the sweep runs, and again while `sync` tells what
+it missed, PostgreSQL is stopped as a crash would and started again, and MLflow's server is killed. `twice`: two processes
+tell an empty database what `direct` left, each from a copy of the results, as two machines would. What MLflow holds is
+read with SQL and compared with the files, value by value. Half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.tracking.postgres import PASSWORD, Postgres, serving_postgres
 
 COMPARED: Final = ("detection_rate", "bit_error_rate", "p_value", "margin", "n_trials")
 """Figures of a cell that have the same name in MLflow."""
+WAYS: Final = ("direct", "server", "twice")
 DOWN: Final = 4.0
 """Seconds that a server stays away."""
 ROOT: Final = Path(__file__).parents[2]
@@ -41,15 +42,17 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--cells", type=int, default=2000)
     asked.add_argument("--methods", type=int, default=40)
-    asked.add_argument("--way", choices=("direct", "server"), action="append")
+    asked.add_argument("--way", choices=WAYS, action="append")
     asked.add_argument("--output-dir", type=Path)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as scratch, serving_postgres() as postgres:
         output = (options.output_dir or Path(scratch)).resolve()
         faults = [
             fault
-            for way in options.way or ("direct", "server")
-            for fault in try_way(postgres, way, output, options.cells, options.methods)
+            for way in options.way or WAYS
+            for fault in (tell_twice if way == "twice" else try_way)(
+                postgres, way, output, options.cells, options.methods
+            )
         ]
     for fault in faults:
         say(f"FAULT {fault}")
@@ -70,7 +73,6 @@ def try_way(postgres: Postgres, way: str, folder: Path, n_cells: int, n_methods:
         faults = disturb_sweep(tracking, output, n_cells)
         faults += disturb_sync(tracking, output, n_cells)
         faults += find_faults(postgres, way, output, n_cells)
-    faults += tell_from_two_machines(postgres, f"{way}-twice", output, n_cells) if way == "direct" else []
     return faults + find_passwords(output, postgres)
 
 
@@ -119,7 +121,7 @@ def disturb_sweep(tracking: Tracking, output: Path, n_cells: int) -> list[str]:
     """Crash at a quarter of a sweep."""
     started = time.monotonic()
     with (output / "sweep.log").open("w") as log:
-        command = [sys.executable, "-c", DRIVER, "sweep", "big.yaml", "--output-dir", ".", "--quiet"]
+        command = [sys.executable, "-c", DRIVER, "sweep", "big.yaml", "--output-dir", "."]
         process = subprocess.Popen(command, cwd=output, env=settings(tracking.uri), stdout=log, stderr=log)
     while count_lines(output) < n_cells // 4 and process.poll() is None:
         time.sleep(0.1)
@@ -162,10 +164,11 @@ def disturb_sync(tracking: Tracking, output: Path, n_cells: int) -> list[str]:
     return [*faults, f"{tracking.way}: sync always finds something to tell"]
 
 
-def tell_from_two_machines(postgres: Postgres, database: str, output: Path, n_cells: int) -> list[str]:
+def tell_twice(postgres: Postgres, database: str, folder: Path, n_cells: int, _: int) -> list[str]:
     """Two `amb track sync` at once on an empty database, each from its own copy of the results, so that no lock file guards."""
     postgres.create(database)
-    copies = [output.with_name(f"{output.name}-{number}") for number in (1, 2)]
+    output = folder / "direct"
+    copies = [folder / f"copy-{number}" for number in (1, 2)]
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(output, copy, symlinks=True, ignore=shutil.ignore_patterns(".tracking.lock"))

@@ -24,6 +24,8 @@ def resolve(constraints: Path) -> str:
         "attacks",
         "--extra",
         "dispute",
+        "--extra",
+        "postgres",
         "-c",
         str(constraints),
         "-q",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 import amb
-from amb.testing.toy import ToyLoader, ToySuite
+from amb.testing.toy import ToySuite
 
 SUSPECTS_BESIDE_ATTACKS = 3
 """Of the suite: an innocent model, the unmarked owner, the marked one."""
@@ -60,7 +60,7 @@ class NoOpSuite(ToySuite):
 
 
 class NoOpPlugin:
-    """They, as a plugin."""
+    """They, as a plugin beside the toy one, whose models they are about."""
 
     @amb.hookimpl
     def amb_register_methods(self) -> list[Any]:
@@ -73,10 +73,6 @@ class NoOpPlugin:
     @amb.hookimpl
     def amb_register_suites(self) -> list[Any]:
         return [NoOpSuite]
-
-    @amb.hookimpl
-    def amb_register_models(self) -> list[Any]:
-        return [ToyLoader]
 
 
 def make_sweep(n_cells: int, n_methods: int) -> str:

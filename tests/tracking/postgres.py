@@ -30,17 +30,15 @@ def find_programs() -> Path | None:
 class Postgres:
     """The server, and the ways in which a test stops it."""
 
-    def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
-        self._programs, self._user = programs, user
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self._programs = programs
         self.port = pick_port("127.0.0.1", None)
         self.data, self.log = folder / "data", folder / "log"
         secret = folder / "password"
         secret.write_text(PASSWORD)
-        _give_away(folder, user)
+        give_away(folder)
         self._run("initdb", "--auth=scram-sha-256", "--username=amb", f"--pwfile={secret}", "--no-sync")
-        # fmt: off
         settings = f"\nlisten_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{folder}'\n"
-        # fmt: on
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
 
@@ -69,27 +67,31 @@ class Postgres:
             return asked.fetchall() if asked.description else []
 
     def _run(self, program: str, *words: str) -> None:
-        command = [str(self._programs / program), "--pgdata", str(self.data), *words]
-        done = subprocess.run(
-            command,
-            user=self._user,
-            group=self._user,
-            extra_groups=[] if self._user else None,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
+        try:
+            run_as_owner([str(self._programs / program), "--pgdata", str(self.data), *words], Path("/"))
+        except RuntimeError as error:
             log = self.log.read_text()[-1000:] if self.log.exists() else ""
-            raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}{log}")
+            raise RuntimeError(f"{error}{log}") from None
 
 
-def _give_away(folder: Path, user: str | None) -> None:
-    """PostgreSQL runs for nobody but the owner of its folder, and never for root."""
-    if user:
+def run_as_owner(command: list[str], folder: Path) -> None:
+    """Run a program as a user that PostgreSQL accepts."""
+    user = choose_user()
+    who = {"user": user, "group": user, "extra_groups": []} if user else {}
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    done = subprocess.run(command, cwd=folder, stdin=none, stdout=none, stderr=pipe, text=True, check=False, **who)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr}")
+
+
+def choose_user() -> str | None:
+    """Debian's for root, for whom PostgreSQL does not run; None for oneself."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+def give_away(folder: Path) -> None:
+    """Make it that user's: PostgreSQL runs for nobody but the owner of its folder."""
+    if user := choose_user():
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, user, user)
 
@@ -101,7 +103,7 @@ def serving_postgres() -> Iterator[Postgres]:
     if programs is None:
         raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
     with tempfile.TemporaryDirectory(prefix="amb-pg-", ignore_cleanup_errors=True) as folder:
-        server = Postgres(Path(folder), programs, "postgres" if os.geteuid() == 0 else None)
+        server = Postgres(Path(folder), programs)
         server.start()
         try:
             yield server

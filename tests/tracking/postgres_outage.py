@@ -73,7 +73,7 @@ def try_way(postgres: Postgres, way: str, folder: Path, n_cells: int, n_methods:
         faults = disturb_sweep(tracking, output, n_cells)
         faults += disturb_sync(tracking, output, n_cells)
         faults += find_faults(postgres, way, output, n_cells)
-    return faults + find_passwords(output, postgres)
+    return faults + find_passwords(postgres, way, output)
 
 
 class Tracking:
@@ -241,11 +241,11 @@ def count_cells(postgres: Postgres, database: str) -> int:
     return int(str(postgres.ask(database, f"{query} AND lifecycle_stage = 'active'")[0][0]))
 
 
-def find_passwords(output: Path, postgres: Postgres) -> list[str]:
+def find_passwords(postgres: Postgres, database: str, output: Path) -> list[str]:
     """Files of the output folder, and what MLflow was told, that hold the password."""
     texts = [path for path in output.rglob("*") if path.is_file() and not path.is_symlink()]
     found = [str(path) for path in texts if PASSWORD.encode() in path.read_bytes()]
-    told = postgres.ask(output.name, f"SELECT key FROM tags WHERE value LIKE '%{PASSWORD}%'")
+    told = postgres.ask(database, f"SELECT key FROM tags WHERE value LIKE '%{PASSWORD}%'")
     return [f"the password is in {where}" for where in (*found, *told)]
 
 
@@ -255,7 +255,9 @@ DRIVER: Final = """
 import sys
 from amb.cli import main
 from amb.plugin.manager import manager
+from tests.conftest import ToyPlugin
 from tests.tracking.no_op import NoOpPlugin
+manager().register(ToyPlugin(), "toy")
 manager().register(NoOpPlugin(), "no-op")
 main(sys.argv[1:])
 """

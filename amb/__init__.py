@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from amb.api.data import read_ahead as read_ahead
     from amb.api.data import shuffled as shuffled
     from amb.api.edits import edited as edited
+    from amb.api.executors import Assignment as Assignment
+    from amb.api.executors import Executor as Executor
+    from amb.api.executors import Pool as Pool
+    from amb.api.executors import Report as Report
     from amb.api.forging import forge_labels as forge_labels
     from amb.api.forging import label_agreement as label_agreement
     from amb.api.forging import require_forgery as require_forgery
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from amb.api.interfaces import ModelLoader as ModelLoader
     from amb.api.interfaces import Reporter as Reporter
     from amb.api.interfaces import Suite as Suite
+    from amb.api.needs import Needs as Needs
     from amb.api.plan import Plan as Plan
     from amb.api.plan import Suspect as Suspect
     from amb.api.records import Cell as Cell
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from amb.api.records import Evidence as Evidence
     from amb.api.records import Key as Key
     from amb.api.records import KeyAudit as KeyAudit
+    from amb.api.records import StoredFile as StoredFile
     from amb.api.records import SuspectFacts as SuspectFacts
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
@@ -145,6 +151,7 @@ _HOME = {
         "shuffled": "shuffled",
     },
     "amb.api.edits": {"edited": "edited"},
+    "amb.api.executors": {"Assignment": "Assignment", "Executor": "Executor", "Pool": "Pool", "Report": "Report"},
     "amb.api.forging": {
         "forge_labels": "forge_labels",
         "label_agreement": "label_agreement",
@@ -159,6 +166,7 @@ _HOME = {
         "Reporter": "Reporter",
         "Suite": "Suite",
     },
+    "amb.api.needs": {"Needs": "Needs"},
     "amb.api.plan": {"Plan": "Plan", "Suspect": "Suspect"},
     "amb.api.records": {
         "Cell": "Cell",
@@ -168,6 +176,7 @@ _HOME = {
         "Evidence": "Evidence",
         "Key": "Key",
         "KeyAudit": "KeyAudit",
+        "StoredFile": "StoredFile",
         "SuspectFacts": "SuspectFacts",
         "Verdict": "Verdict",
     },

@@ -26,19 +26,24 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "components": (
         "What a plugin writes",
         "Subclass one and [register it](hooks.md): [a method](/docs/write_method.md), [an attack](/docs/write_attack.md).",
-        ["Component", "Method", "Attack", "Forgery", "Edit", "Suite", "ModelLoader", "Reporter"],
+        ["Component", "Method", "Attack", "Forgery", "Edit", "Suite", "ModelLoader", "Reporter", "Executor"],
     ),
     "words": (
         "Words and small values",
         "What components declare themselves with.",
-        ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work",
+        ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work", "Needs",
          "Fetch", "CheckpointFiles", "ClaimKind"],
     ),
     "records": (
         "What passes between",
         "From the key to the verdict, and the plan that says which cells there are. Observers are handed these.",
-        ["Key", "KeyAudit", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "Plan",
+        ["Key", "KeyAudit", "Embedding", "Evidence", "Verdict", "Cell", "CellResult", "EmbeddingFacts", "SuspectFacts", "StoredFile", "Plan",
          "Suspect", "Run"],
+    ),
+    "executors": (
+        "Where jobs are computed",
+        "What an executor is given and what it tells, see [clusters](/docs/clusters.md).",
+        ["Pool", "Assignment", "Report"],
     ),
     "vision": (
         "Models as methods and attacks see them",

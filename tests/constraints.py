@@ -26,6 +26,8 @@ def resolve(constraints: Path) -> str:
         "dispute",
         "--extra",
         "postgres",
+        "--extra",
+        "ray",
         "-c",
         str(constraints),
         "-q",

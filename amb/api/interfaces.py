@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.component import Component
+from amb.api.needs import Needs, reckon_needs
 from amb.api.types import (
     Access,
     CheckpointFiles,
@@ -92,6 +93,13 @@ class Method(Component, ABC):
         """What `extract` costs on a suspect."""
         return Work()
 
+    def needs(self, facts: ModelFacts, weights_mib: float) -> Needs:
+        """What `embed` takes of a machine, for such a model with so many MiB of weights; reckoned from `work`.
+
+        Override it where more is held at once, several cores are used, or a part of a GPU is enough.
+        """
+        return reckon_needs(self.work(facts), weights_mib)
+
     # What adaptive attacks and forgeries need to know of a method. Both verbs are optional.
 
     forgeries: ClassVar[Mapping[str, str]] = {}
@@ -142,6 +150,10 @@ class Attack(Component, ABC):
     def work(self, method: Method, facts: ModelFacts) -> Work | None:
         """What `apply` costs; override it where images pass through the model. None where that is not known beforehand."""
         return Work()
+
+    def needs(self, method: Method, facts: ModelFacts, weights_mib: float) -> Needs:
+        """What `apply` takes of a machine, for such a model with so many MiB of weights; reckoned from `work`."""
+        return reckon_needs(self.work(method, facts), weights_mib)
 
     def skeleton(self, model: VisionModel) -> VisionModel | None:
         """An untrained model of the form that `apply` returns, where that is another; None where the form stays.

@@ -33,6 +33,11 @@ class Suspect:
         """Canonical spec of the chain."""
         return "+".join(attack.canonical() for attack in self.attacks) or "none"
 
+    @property
+    def is_bare(self) -> bool:
+        """An innocent model as the suite brings it, which has nothing to do with the owner's: forged keys are read on it."""
+        return self.kind == "negative" and not self.sibling and not self.attacks
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -22,7 +22,7 @@ Null = Literal["exact", "none"]
 Basis = Literal["exact", "calibrated"]
 """What a p-value rests on: the binomial over all symbols, or the rank among sources of innocent models."""
 
-Listing = Literal["methods", "attacks", "suites", "models"]
+Listing = Literal["methods", "attacks", "suites", "models", "executors"]
 """The kinds of components by the word that `amb list` takes."""
 LISTINGS: Final[tuple[Listing, ...]] = get_args(Listing)
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "track": "Tell MLflow what it has missed: `amb track sync`.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",
-    "list": "List methods, attacks, suites or models.",
+    "list": "List methods, attacks, suites, models or executors.",
     "show": "Show what a component does, its parameters and presets.",
     "explain": "Say what a word in a table means.",
     "profile": "Print a model's activation profile and its expressive block.",

@@ -24,6 +24,7 @@ Examples:
   amb sweep benchmarks/paper/table2.yaml
   amb sweep benchmarks/paper/table2.yaml --dry-run
   amb sweep my.yaml --only method=ipguard --only 'attack=prune*' --jobs 2
+  amb sweep my.yaml --executor ray --address auto --step-timeout 3600
   amb report --sweep table2 --format markdown
 
 A file names suites, methods, attacks and seeds; lists are axes:
@@ -51,7 +52,22 @@ What is finished stays in the output folder: the same command goes on where it w
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes. Cells that are timed should not share a machine: leave it at 1 for them.",
+    help="Processes, short for --executor processes:workers=N. Cells that are timed should not share a machine.",
+)
+@click.option("--executor", metavar="SPEC", help="Where to compute: serial, processes, ray, or one of a plugin.")
+@click.option("--address", help="Of the executor's cluster, as --executor ray --address auto.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="How often a step is tried again when its worker dies.",
+)
+@click.option(
+    "--step-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Most that an embedding or a cell may take; then its worker is killed and it fails.",
 )
 @click.option("--only", multiple=True, metavar="KEY=PATTERN", help="Keep suite, method, attack or seed. Repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="The first N suites, methods and seeds, with every attack.")
@@ -66,6 +82,10 @@ def command(
     output_dir: Path,
     compute: Callable[[], Compute],
     jobs: int,
+    executor: str | None,
+    address: str | None,
+    retries: int,
+    step_timeout: float | None,
     only: tuple[str, ...],
     limit: int | None,
     dry_run: bool,
@@ -79,13 +99,14 @@ def command(
     cells use it. At the end the means over seeds are printed; `amb report` gives other tables from the same results.
     """
     from amb.plugin.manager import manager
-    from amb.python.sweeps import plan_sweep, run_sweep, select_sweep
+    from amb.python.sweeps import pick_way, plan_sweep, run_sweep, select_sweep
     from amb.report.formats import reporter_of
     from amb.report.layouts import with_tables
     from amb.runtime.guard import divert_stdout
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
+    way = pick_way(jobs, executor, address, retries, step_timeout)
     sweep = select_sweep(file, only, limit)
     n_cells = sweep.n_cells(registry)
     if not dry_run:
@@ -98,7 +119,7 @@ def command(
         _print_plan(sweep, plans, output_dir)
         return 0
     with divert_stdout():
-        results = run_sweep(sweep, plans, output_dir, jobs, quiet=quiet)
+        results = run_sweep(sweep, plans, output_dir, way, quiet=quiet)
     click.echo(reporter.render(with_tables(results.document, "summary")))
     return 0 if results.succeeded else 1
 

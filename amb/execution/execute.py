@@ -1,22 +1,25 @@
-"""Executes plans: one run after the other, in this process or with workers that compute ahead."""
+"""Executes plans: one run after the other, their jobs computed by an executor ahead of the engines that ask for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from amb.api.component import Component
+from amb.api.executors import Executor
+from amb.api.needs import Needs
 from amb.api.plan import Plan
 from amb.api.run import Run
 from amb.errors import BadParamsError
+from amb.execution.dispatch import Dispatcher, Limits
 from amb.execution.engine import Engine
-from amb.execution.jobs import F, Job, JobRunner, Outcome
+from amb.execution.executors.serial import Serial
+from amb.execution.needs import NeedsReckoner
 from amb.execution.provenance import find_provenance, name_run
-from amb.execution.steps import Steps
-from amb.execution.store import Store, check_writable
+from amb.execution.store import Store, check_writable, open_store
 from amb.execution.tally import Tally
-from amb.execution.workers import Workers
+from amb.execution.worker import Worker, WorkFunction
 from amb.models.references import find_digest
 from amb.plugin.manager import Manager
 from amb.plugin.registry import Registry
@@ -25,40 +28,70 @@ from amb.runtime.scratch import clear_abandoned
 from amb.runtime.wording import count
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a sweep is computed: where, and what a job may cost."""
+
+    executor: Executor = field(default_factory=Serial)
+    limits: Limits = field(default_factory=Limits)
+
+    def check(self, plans: Sequence[Plan]) -> None:
+        """Raise BadParamsError for what this executor cannot do."""
+        if not self.executor.in_process:
+            require_importable(plans)
+        elif self.limits.step_timeout is not None:
+            raise BadParamsError(
+                f"The executor {self.executor} computes in the process that asks, which cannot be stopped after "
+                f"{self.limits.step_timeout:g} s. Take --executor processes for a --step-timeout."
+            )
+
+
 def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress) -> Run:
     """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing."""
     check_writable(output)
+    check_plan(plan, manager.registry)
     clear_abandoned()
-    run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
-    steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
     progress.say(
         f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
-    Engine(run, steps.do, manager, progress).execute()
+    run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
+    store = _open_store(output, progress)
+    worker = Worker(store, manager.registry, progress)
+    with Serial().open(WorkFunction(lambda: worker, store.location), Needs()) as pool:
+        do = Dispatcher([plan], pool, lambda _: Needs()).runner_of(0)
+        Engine(run, do, store, manager, progress).execute()
     return run
 
 
 def execute_sweep(
-    name: str, plans: Sequence[Plan], manager: Manager, output: Path, jobs: int, progress: Progress
+    name: str, plans: Sequence[Plan], manager: Manager, output: Path, way: Way, progress: Progress
 ) -> list[Run]:
-    """One run after the other; with several jobs their cells are computed ahead by workers."""
+    """One run after the other; an executor with several workers computes their cells ahead."""
     check_writable(output)
     for plan in plans:
         check_plan(plan, manager.registry)
+    way.check(plans)
     clear_abandoned()
-    if jobs > 1:
-        require_importable(plans)
     n_cells = sum(len(plan.methods) * len(plan.suspects) for plan in plans)
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
+    store, needs = _open_store(output, progress), NeedsReckoner(manager.registry, measure=not way.executor.in_process)
+    compute = WorkFunction(
+        lambda: Worker(store, manager.registry, progress), store.location, isinstance(progress, Silent)
+    )
     runs = []
-    with _open_runners(plans, manager, output, jobs, progress, tally) as runner_of:
+    with way.executor.open(compute, needs.usual(plans[0])) as pool:
+        dispatcher = Dispatcher(plans, pool, needs, way.limits, tally.note)
         for index, plan in enumerate(plans):
-            facts = {**find_provenance(manager.plugins), "jobs": jobs}
+            facts = {**find_provenance(manager.plugins), "jobs": pool.width, "executor": way.executor.name}
             run = Run(name_run(plan), plan, output, facts, name)
             runs.append(run)
-            Engine(run, runner_of(index), manager, progress).execute()
+            Engine(run, dispatcher.runner_of(index), store, manager, progress).execute()
     return runs
+
+
+def _open_store(output: Path, progress: Progress) -> Store:
+    return open_store(str(output / "store"), progress.say)
 
 
 def check_plan(plan: Plan, registry: Registry) -> None:
@@ -82,30 +115,3 @@ def _require_module(component: Component) -> None:
             f"{component.kind} {component.name} ({cls.__qualname__}) is defined where worker processes cannot import it. "
             "Put its class at the top of a module of its own, or take jobs=1."
         )
-
-
-@contextmanager
-def _open_runners(
-    plans: Sequence[Plan], manager: Manager, output: Path, jobs: int, progress: Progress, tally: Tally
-) -> Iterator[Callable[[int], JobRunner]]:
-    """What computes the jobs of each plan: this process, or workers."""
-    if jobs == 1:
-        yield lambda index: _make_local_runner(plans[index], manager, output, progress, tally)
-        return
-    workers = Workers(plans, output / "store", jobs, tally.note, quiet=isinstance(progress, Silent))
-    try:
-        yield workers.runner_of
-    finally:
-        workers.stop()
-
-
-def _make_local_runner(plan: Plan, manager: Manager, output: Path, progress: Progress, tally: Tally) -> JobRunner:
-    """Steps in this process, each outcome noted."""
-    steps = Steps(plan, Store(output / "store", progress.say), progress, manager.registry)
-
-    def run_job(job: Job[F]) -> Outcome[F]:
-        outcome = steps.do(job)
-        tally.note(plan, job, outcome)
-        return outcome
-
-    return run_job

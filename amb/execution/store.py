@@ -49,6 +49,15 @@ class Store:
         self.root = root
         self._warn = warn
 
+    @property
+    def location(self) -> str:
+        """Where it is, as any process reaches it."""
+        return str(self.root.resolve())
+
+    def open_entry(self, kind: str, digest: str) -> StoreEntry | None:
+        """An entry by its address; None where there is none."""
+        return self._read_entry(self.root / kind / digest, digest)
+
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`, computed by `make` where there is none yet. Raises StoreError."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
@@ -94,6 +103,11 @@ class Store:
             (self.root / ".locks").mkdir(exist_ok=True)
         with FileLock(self.root / ".locks" / f"{kind}-{digest}"):
             yield
+
+
+def open_store(location: str, warn: Callable[[str], None] = lambda _: None) -> Store:
+    """The store at a location."""
+    return Store(Path(location), warn)
 
 
 class NotStored(Exception):  # noqa: N818 (an answer, not an error)

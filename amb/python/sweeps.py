@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from amb.api.executors import Executor
 from amb.api.plan import Plan
 from amb.errors import BadParamsError
-from amb.execution.execute import execute_sweep
+from amb.execution.dispatch import Limits
+from amb.execution.execute import Way, execute_sweep
+from amb.execution.executors.processes import Processes
+from amb.execution.executors.serial import Serial
 from amb.models.references import require_models
 from amb.plugin.manager import manager
 from amb.python.notebook import pick_progress
@@ -24,6 +28,9 @@ def sweep(
     definition: str | Path | Mapping[str, Any] | Sweep,
     *,
     jobs: int = 1,
+    executor: str | Executor | None = None,
+    retries: int = 2,
+    step_timeout: float | None = None,
     only: Sequence[str] = (),
     limit: int | None = None,
     output_dir: str | Path = DEFAULT_OUTPUT,
@@ -34,14 +41,40 @@ def sweep(
     """Every cell of suites x methods x attacks x seeds: what `amb sweep` does.
 
     `definition` is the path of a YAML file, a mapping with the same keys, or an `amb.Sweep`, which may hold components of
-    one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. With `jobs` above 1,
-    worker processes compute ahead, and every component has to be importable there. Raises AmbError.
+    one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. `executor`
+    says where it is computed: `processes:workers=2`, which is `jobs=2`, `ray`, or an executor of one's own; then every
+    component has to be importable there. A step whose worker dies is tried `retries` times again, and one that takes more
+    than `step_timeout` seconds fails. Raises AmbError.
     """
-    if jobs < 1:
-        raise BadParamsError(f"jobs is how many processes compute, 1 or more (got {jobs}).")
+    way = pick_way(jobs, executor, retries=retries, step_timeout=step_timeout)
     chosen = select_sweep(definition, only, limit)
     plans = [plan.on(compute or pick_compute(device)) for plan in plan_sweep(chosen)]
-    return run_sweep(chosen, plans, Path(output_dir), jobs, quiet=quiet)
+    return run_sweep(chosen, plans, Path(output_dir), way, quiet=quiet)
+
+
+def pick_way(
+    jobs: int = 1,
+    executor: str | Executor | None = None,
+    address: str | None = None,
+    retries: int = 2,
+    step_timeout: float | None = None,
+) -> Way:
+    """How to compute: `jobs` is short for an executor, `address` for a parameter of one. Raises UsageError."""
+    if jobs < 1:
+        raise BadParamsError(f"jobs is how many processes compute, 1 or more (got {jobs}).")
+    if retries < 0:
+        raise BadParamsError(f"retries is how often a step is tried again, 0 or more (got {retries}).")
+    if step_timeout is not None and not step_timeout > 0:
+        raise BadParamsError(f"A step may take more than 0 seconds (got a step timeout of {step_timeout:g}).")
+    if executor is None:
+        executor = Processes.create({"workers": jobs}) if jobs > 1 else Serial()
+    elif jobs > 1:
+        raise BadParamsError(
+            f"{jobs} jobs are short for the executor processes:workers={jobs}, and {executor} was asked for too. Give one."
+        )
+    if address is not None:
+        executor = manager().registry.executor(str(executor), {"address": address})
+    return Way(manager().registry.executor(executor), Limits(retries, step_timeout))
 
 
 def select_sweep(definition: str | Path | Mapping[str, Any] | Sweep, only: Sequence[str], limit: int | None) -> Sweep:
@@ -64,8 +97,8 @@ def plan_sweep(chosen: Sweep) -> list[Plan]:
     return plans
 
 
-def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, jobs: int, *, quiet: bool = False) -> Results:
+def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, way: Way, *, quiet: bool = False) -> Results:
     """Every cell of the plans, in this process or ahead of it in workers."""
-    runs = execute_sweep(chosen.name, plans, manager(), output, jobs, pick_progress(quiet))
+    runs = execute_sweep(chosen.name, plans, manager(), output, way, pick_progress(quiet))
     succeeded = not any(each.failed for each in runs)
     return Results(collect(output, runs=[each.id for each in runs]), output, succeeded=succeeded)

@@ -234,7 +234,7 @@ def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
 def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> amb.Evidence:
     """The sign of each bit's correlation; a bit without one counts as wrong. Raises UsageError for a key that was tampered with."""
     _require_own(params, key)
-    return read_answers(params, _ask(suspect, key), key)
+    return read_answers(params, ask(suspect, key), key)
 
 
 def _require_own(params: SpreadFeatures, key: amb.Key) -> None:
@@ -244,7 +244,7 @@ def _require_own(params: SpreadFeatures, key: amb.Key) -> None:
         require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
 
 
-def _ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
+def ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
     """A suspect's embeddings of the triggers, (n, features)."""
     images = torch.from_numpy(key.tensors["triggers"]).float() / 255
     return torch.cat([suspect.features(part).float().cpu() for part in _cut_batches(images)])
@@ -254,7 +254,7 @@ def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.
     """Of `budget` secrets the one whose key reads best on a model, which is asked once."""
     key = require_key(params, ctx)
     unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
-    difference = align_answers(_ask(amb.SuspectView(model, params.access), key), unmarked)[0] - unmarked
+    difference = align_answers(ask(amb.SuspectView(model, params.access), key), unmarked)[0] - unmarked
 
     def count_right(keys: Sequence[amb.Key]) -> list[int]:
         opened = [open_carriers(params, tried) for tried in keys]

@@ -1,4 +1,4 @@
-"""The work of `spread-weights`: a carrier added to matrices, and its correlation with a suspect's difference."""
+"""The work of `spread-weights`: a carrier of signs added to matrices, and its correlation with a suspect's difference."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> am
     key = make_key(params, owner, open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
-    for matrix, carrier, bits in _walk_carriers(params, marked, key):
-        moved = torch.from_numpy(carrier * signs[bits]).to(matrix.weight).view_as(matrix.weight)
-        matrix.weight.data.add_(moved * (params.strength * matrix.weight.std()))
+    for matrix, carrier, start in _walk_carriers(params, marked, key):
+        moved = torch.from_numpy(carrier * spread_by_bit(signs, start, len(carrier)))
+        matrix.weight.data.add_(
+            moved.to(matrix.weight).view_as(matrix.weight) * (params.strength * matrix.weight.std())
+        )
     return amb.Embedding(marked, key, {"weights_a_bit": _count_weights(owner) // signs.size})
 
 
@@ -124,20 +126,33 @@ def correlate(
 ) -> tuple[NDArray[np.float64], float]:
     """Sum of carrier times difference over the weights of each bit, (messages * bits,), and the sum of squared differences."""
     sums, power = np.zeros(params.n_messages * params.n_bits), 0.0
-    for (_, carrier, bits), change in zip(_walk_carriers(params, base, key), differences, strict=True):
-        sums += np.bincount(bits, carrier.astype(np.float64) * change, minlength=sums.size)
+    for (_, carrier, start), change in zip(_walk_carriers(params, base, key), differences, strict=True):
+        sums += sum_by_bit(carrier * change, start, sums.size)
         power += float(np.square(change, dtype=np.float64).sum())
     return sums, power
 
 
+def sum_by_bit(terms: Floats, start: int, n_bits: int) -> NDArray[np.float64]:
+    """The sum over the weights of each bit, (bits,): the first weight belongs to bit `start`, the next to the next, in turns."""
+    turns = np.zeros((-(-(start + len(terms)) // n_bits), n_bits), dtype=np.float32)
+    turns.reshape(-1)[start : start + len(terms)] = terms
+    found: NDArray[np.float64] = turns.sum(axis=0, dtype=np.float64)
+    return found
+
+
+def spread_by_bit(signs: NDArray[np.int8], start: int, n: int) -> NDArray[np.int8]:
+    """The sign of the bit of each of `n` weights, (n,)."""
+    return np.resize(np.roll(signs, -start), n)
+
+
 def _walk_carriers(
     params: SpreadWeights, model: amb.VisionModel, key: amb.Key
-) -> Iterator[tuple[amb.Matrix, Floats, NDArray[np.int64]]]:
-    """Each matrix with the carrier of its weights, flat, and the bit that each of them belongs to."""
+) -> Iterator[tuple[amb.Matrix, NDArray[np.int8], int]]:
+    """Each matrix with the carrier of its weights, flat, and the bit that the first of them belongs to."""
     streams, n_bits, start = _open_streams(key), params.n_messages * params.n_bits, 0
     for matrix in model.matrices():
         n = matrix.weight.numel()
-        yield matrix, streams.draw_normals(f"carrier {matrix.name}", n), (start + np.arange(n)) % n_bits
+        yield matrix, streams.draw_signs(f"carrier {matrix.name}", n), start % n_bits
         start += n
 
 

@@ -181,6 +181,8 @@ class RunForm(Open):
     machine: MachineForm
     git_commit: str | None
     jobs: Annotated[int, Field(ge=1)] = 1
+    executor: str | None = None
+    """What computed the jobs of a sweep; absent in results of before there was a choice."""
     profile: ProfileForm | None = None
     embeddings: list[EmbeddingForm]
     links: dict[str, str]

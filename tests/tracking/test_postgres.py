@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -77,18 +78,6 @@ def run_cells(manager: Manager, output: Path) -> tuple[Run, list[str]]:
     return run_toy(manager, output, said, suite="no-op", methods=methods, attacks=attacks), said
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What such a run leaves that nobody tracked."""
-    output = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AMB_DISABLE_PLUGINS", "mlflow")
-        manager = Manager()
-        manager.register(ToyPlugin(), "toy")
-        run_cells(manager, output)
-    return output
-
-
 def copy_results(results: Path, output: Path) -> Path:
     return Path(shutil.copytree(results, output, ignore=shutil.ignore_patterns(".tracking.lock")))
 
@@ -112,21 +101,36 @@ class CrashingPlugin:
             self.server.start()
 
 
+class Crashed(NamedTuple):
+    """What a run left during which PostgreSQL crashed."""
+
+    run: Run
+    said: list[str]
+    database: str
+
+
+@pytest.fixture(scope="module")
+def crashed(server: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
+    server.ask("postgres", f"CREATE DATABASE crashed TEMPLATE {template}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        patch.setenv("MLFLOW_TRACKING_URI", server.uri("crashed", ""))  # `postgresql://`, as people write it
+        patch.setenv("AMB_DISABLE_PLUGINS", "mlflow")
+        patch.setattr(patience, "_SERVER", (0.25, 2.0, 0.1))  # what is not told by then is left to sync
+        patch.setattr(observer, "_given_up", {})
+        manager = Manager()
+        for name, plugin in {"toy": ToyPlugin(), "mlflow-again": observer, "crash": CrashingPlugin(server)}.items():
+            manager.register(plugin, name)
+        run, said = run_cells(manager, Path("results").resolve())
+        yield Crashed(run, said, "crashed")
+
+
 def test_a_hundred_cells_through_a_crash_are_there_once(
-    server: Postgres,
-    database: str,
-    results: Path,
-    tracked_manager: Manager,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: Postgres, crashed: Crashed, tracked_manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = tmp_path / "one"
-    shutil.copytree(results / "store", output / "store")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri(database, ""))  # `postgresql://`, as people write it
-    monkeypatch.setattr(patience, "_SERVER", (0.25, 2.0, 0.1))  # what is not told by then is left to sync
-    monkeypatch.setattr(observer, "_given_up", {})
-    tracked_manager.register(CrashingPlugin(server), "crash")
-    run, said = run_cells(tracked_manager, output)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri(crashed.database, ""))
+    tracked_manager.register(NoOpPlugin(), "no-op")
+    run, said, database = crashed
     assert len(run.results) == CELLS
     assert not run.failed
     (warning,) = [line for line in said if "MLflow" in line]
@@ -134,21 +138,21 @@ def test_a_hundred_cells_through_a_crash_are_there_once(
     assert f"of {CELLS} cells of this run" in warning
     n_told = count_cells(server, database)
     assert 0 < n_told < CELLS
-    told = tell(tracked_manager, output)
+    told = tell(tracked_manager, run.output)
     assert (told.state, told.cells) == ("whole", CELLS)
     assert CELLS - n_told <= told.told <= CELLS
-    again = tell(tracked_manager, output)
+    again = tell(tracked_manager, run.output)
     assert (again.told, again.closed) == (0, 0)
-    assert find_faults(server, database, output, CELLS) == []
-    assert find_passwords(server, database, output) == []
+    assert find_faults(server, database, run.output, CELLS) == []
+    assert find_passwords(server, database, run.output) == []
     assert PASSWORD not in "".join(said) + str(run.links)
-    assert not (tmp_path / "mlruns").exists(), "nobody else could read a folder of this machine"
+    assert not (run.output.parent / "mlruns").exists(), "nobody else could read a folder of this machine"
 
 
 def test_two_machines_that_tell_the_same_at_once_tell_it_once(
     server: Postgres,
     database: str,
-    results: Path,
+    crashed: Crashed,
     tracked_manager: Manager,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -156,7 +160,7 @@ def test_two_machines_that_tell_the_same_at_once_tell_it_once(
     """Copies of the results: no lock file keeps the two apart. Each looks first when neither has told anything."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri(database))
     tracked_manager.register(NoOpPlugin(), "no-op")
-    copies = [copy_results(results, tmp_path / f"copy-{number}") for number in range(2)]
+    copies = [copy_results(crashed.run.output, tmp_path / f"copy-{number}") for number in range(2)]
     look, barrier = Session._look, threading.Barrier(2)
 
     def look_together(self: Session) -> object:
@@ -185,13 +189,13 @@ def test_two_machines_that_tell_the_same_at_once_tell_it_once(
 def test_mlflows_server_that_is_killed_loses_nothing(
     server: Postgres,
     database: str,
-    results: Path,
+    crashed: Crashed,
     tracked_manager: Manager,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tracked_manager.register(NoOpPlugin(), "no-op")
-    output, port = copy_results(results, tmp_path / "one"), pick_port("127.0.0.1", None)
+    output, port = copy_results(crashed.run.output, tmp_path / "one"), pick_port("127.0.0.1", None)
     (tmp_path / "server").mkdir()
     for is_killed in (True, False):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri(database))

@@ -104,7 +104,7 @@ def compose(thing: Image.Image, scenes: Sequence[Image.Image], name: str) -> tup
     ground = scene.crop((left, top, left + width, top + width)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     turned = _turn(thing, drawn)
     layer = Image.new("RGBA", (SIDE, SIDE))
-    layer.paste(turned, tuple(_place(side, drawn) for side in turned.size))
+    layer.paste(turned, (_place(turned.width, drawn), _place(turned.height, drawn)))
     picture = Image.alpha_composite(ground.convert("RGBA"), layer).convert("RGB")
     return picture, layer.getchannel("A").point(lambda alpha: 255 * (alpha > _OPAQUE))
 

@@ -85,9 +85,9 @@ def get_package(package: Package, folders: Sequence[Path], kept: Path, say: Call
         raise amb.MissingError(f"{package.file} is not here, and nothing may be fetched. {_give_advice(package)}")
     say(f"fetch {package.name} {package.version} by {package.client}, {package.size / 1e6:.0f} MB")
     kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=kept) as folder:
-        _fetch(package, Path(folder))
-        fetched = Path(folder) / package.file
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=kept) as scratch:
+        _fetch(package, Path(scratch))
+        fetched = Path(scratch) / package.file
         if not fetched.exists():
             raise amb.MissingError(
                 f"{package.client} fetched another file than {package.file}. {_give_advice(package)}"

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from amb.api.types import Protected as Protected
     from amb.api.types import Role as Role
     from amb.api.types import Sibling as Sibling
+    from amb.api.types import Thief as Thief
     from amb.api.types import Work as Work
     from amb.api.vision import Affine as Affine
     from amb.api.vision import Backbone as Backbone
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from amb.python.ownership import protect as protect
     from amb.python.ownership import verify as verify
     from amb.python.results import Results as Results
+    from amb.python.results import compare as compare
     from amb.python.results import load_results as load_results
     from amb.python.runs import run as run
     from amb.python.sweeps import sweep as sweep
@@ -209,6 +211,7 @@ _HOME = {
         "Protected": "Protected",
         "Role": "Role",
         "Sibling": "Sibling",
+        "Thief": "Thief",
         "Work": "Work",
     },
     "amb.api.vision": {
@@ -266,7 +269,7 @@ _HOME = {
         "load_model": "load_model",
     },
     "amb.python.ownership": {"judge": "judge", "protect": "protect", "verify": "verify"},
-    "amb.python.results": {"Results": "Results", "load_results": "load_results"},
+    "amb.python.results": {"Results": "Results", "compare": "compare", "load_results": "load_results"},
     "amb.python.runs": {"run": "run"},
     "amb.python.sweeps": {"sweep": "sweep"},
     "amb.runtime.batch_size": {"BatchSizeLimiter": "BatchSizeLimiter"},

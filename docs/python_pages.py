@@ -20,7 +20,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "front_door": (
         "The front door",
         "What the command line does, from Python, with the same words. [The tutorial](/docs/python.md) shows it at work.",
-        ["run", "sweep", "load_results", "Results", "Sweep", "Compute", "list", "get_method", "get_attack", "get_suite",
+        ["run", "sweep", "load_results", "compare", "Results", "Sweep", "Compute", "list", "get_method", "get_attack", "get_suite",
          "load_model", "build_model", "protect", "verify", "judge"],
     ),
     "components": (
@@ -31,8 +31,8 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "words": (
         "Words and small values",
         "What components declare themselves with.",
-        ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work", "Needs",
-         "Fetch", "CheckpointFiles", "ClaimKind"],
+        ["Access", "Null", "Protected", "Knows", "Thief", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts",
+         "Work", "Needs", "Fetch", "CheckpointFiles", "ClaimKind"],
     ),
     "records": (
         "What passes between",

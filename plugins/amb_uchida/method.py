@@ -30,8 +30,9 @@ class Uchida(amb.Method):
     residual stream, where a vector that all outputs share is taken off by the next LayerNorm: a mark there changes
     nothing that the network computes, and subtracting the mean removes it at no cost. **Task**: an encoder has no labels, so its
     function is held: output tokens and embedding of the unmarked model on the owner's images. **Training**: the
-    trained model is trained on, the paper's fine-tune-to-embed, with AdamW: the mean over hundreds of outputs divides
-    the mark's gradient by their number, and SGD at 0.1, which the paper takes, had moved few bits after 200 steps.
+    trained model is trained on, the paper's fine-tune-to-embed, with AdamW instead of SGD: the mean over hundreds of outputs divides
+    the mark's gradient by their number. **Lambda**: 1 instead of 0.01, since the held function's loss is near 0 where the
+    paper's cross-entropy is not; with 0.01 (`uchida-paper`) the mark of `tiny/owner` had 42 of 64 bits.
 
     X, b and the layer follow from the secret. On any model made without it each bit is a fair coin, for b is independent of
     all else; a layer that is missing, or all zeros, has every bit wrong. The authors' code marks with ones alone, and stores
@@ -46,20 +47,22 @@ class Uchida(amb.Method):
     claims: ClassVar[amb.ClaimKind] = "marked release"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "uchida-ones": {"bits": "ones"},
+        "uchida-paper": {"lam": 0.01},
         "uchida-wrt": {"lam": 0.1, "n_bits": 30},
     }
 
     n_bits: int = Field(64, ge=1, le=4096)
     """T: bits of the one message, at most as many as the layer has values in its mean filter."""
-    lam: float = Field(0.01, gt=0)
-    """Weight of the mark, summed over its bits, beside the task (lambda; the paper's; 0.1 in the Watermark Robustness Toolbox)."""
+    lam: float = Field(1.0, gt=0)
+    """Weight of the mark, summed over its bits, beside the task (lambda). The paper has 0.01, the Watermark Robustness
+    Toolbox 0.1."""
     bits: Literal["random", "ones"] = "random"
     """The message: drawn from the secret, or all ones as in the authors' code. Both are coins as long as X follows from
     the secret."""
     layer: str = "auto"
     """Name of the matrix that carries the mark, as in the encoder's `state_dict`; `auto` lets the secret choose among the
     first matrices of the blocks' MLPs, or among all matrices of a network without such blocks."""
-    steps: int = Field(150, ge=1)
+    steps: int = Field(200, ge=1)
     """Steps of AdamW without weight decay."""
     batch: int = Field(8, ge=1)
     """Images of a step."""

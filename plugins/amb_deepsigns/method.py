@@ -60,7 +60,7 @@ class DeepSigns(amb.Method):
     """Weight of the bits."""
     steps: int = Field(400, ge=1)
     """Steps of AdamW, one cycle of the learning rate."""
-    batch: int = Field(64, ge=2)
+    batch: int = Field(32, ge=2)
     """Images of a step."""
     lr: float = Field(1e-3, gt=0)
     """Largest learning rate of the cycle, for encoder and head."""

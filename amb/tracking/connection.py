@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from amb.errors import printable, shortened
+from amb.errors import mask_passwords, printable, shortened
 from amb.tracking.database import EXPERIMENT, ensure_database
 from amb.tracking.postgres import alone, name_driver, require_driver
 
@@ -59,6 +60,11 @@ def mend_database(output: Path, uri: str, say: Callable[[str], None]) -> None:
 def show_uri(uri: str) -> str:
     """An address as messages quote it: short, on one line, without its password."""
     return shortened(printable(uri))
+
+
+def strip_password(uri: str) -> str:
+    """An address that can be opened and kept: without user and password, for which a browser asks."""
+    return mask_passwords(re.sub(r"://[^/?#]*@", "://", uri, count=1))
 
 
 def explain_error(error: BaseException) -> str:

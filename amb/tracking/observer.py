@@ -25,6 +25,7 @@ from amb.tracking.connection import (
     open_client,
     print_notice,
     show_uri,
+    strip_password,
     tracking_uri,
 )
 from amb.tracking.patience import Patience
@@ -151,7 +152,7 @@ def _describe_look(run: Run) -> str:
     """A command or an address that shows the run."""
     uri = tracking_uri(run.output)
     if is_remote(uri):
-        return uri
+        return strip_password(uri)
     words = ["amb", "ui", "--output-dir", str(run.output), *(["--sweep", run.sweep] if run.sweep else [])]
     return shlex.join(words)
 

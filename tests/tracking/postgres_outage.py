@@ -1,10 +1,11 @@
 """Tracks a sweep of 2,000 cells in PostgreSQL while that is stopped and killed, and says whether `amb track sync` made it whole.
 
-    python -m tests.tracking.postgres_outage [--cells 2000] [--methods 40] [--way direct|server|twice] [--output-dir o]
+    python -m tests.tracking.postgres_outage [--cells 2000] [--methods 40] [--way direct|server|told|twice] [--output-dir o]
 
-The cells are those of a real sweep of components that do next to nothing; steps that an output folder holds are not computed
+The cells are those of a real sweep of components that do next to nothing; steps that the output folder holds are not computed
 again. Once by the database's own address, once through `mlflow server`: while the sweep runs, and again while `sync` tells what
-it missed, PostgreSQL is stopped as a crash would and started again, and MLflow's server is killed. `twice`: two processes
+it missed, PostgreSQL is stopped as a crash would and started again, and MLflow's server is killed. `told` is the second half of that alone: what
+`direct` left is told to another MLflow server. `twice`: two processes
 tell an empty database what `direct` left, each from a copy of the results, as two machines would. What MLflow holds is
 read with SQL and compared with the files, value by value. Half an hour on two cores.
 """
@@ -32,7 +33,6 @@ from tests.tracking.postgres import PASSWORD, Postgres, serving_postgres
 
 COMPARED: Final = ("detection_rate", "bit_error_rate", "p_value", "margin", "n_trials")
 """Figures of a cell that have the same name in MLflow."""
-WAYS: Final = ("direct", "server", "twice")
 DOWN: Final = 4.0
 """Seconds that a server stays away."""
 ROOT: Final = Path(__file__).parents[2]
@@ -42,17 +42,15 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--cells", type=int, default=2000)
     asked.add_argument("--methods", type=int, default=40)
-    asked.add_argument("--way", choices=WAYS, action="append")
+    asked.add_argument("--way", choices=TRIES, action="append")
     asked.add_argument("--output-dir", type=Path)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as scratch, serving_postgres() as postgres:
         output = (options.output_dir or Path(scratch)).resolve()
         faults = [
             fault
-            for way in options.way or WAYS
-            for fault in (tell_twice if way == "twice" else try_way)(
-                postgres, way, output, options.cells, options.methods
-            )
+            for way in options.way or TRIES
+            for fault in TRIES[way](postgres, way, output, options.cells, options.methods)
         ]
     for fault in faults:
         say(f"FAULT {fault}")
@@ -74,6 +72,24 @@ def try_way(postgres: Postgres, way: str, folder: Path, n_cells: int, n_methods:
         faults += disturb_sync(tracking, output, n_cells)
         faults += find_faults(postgres, way, output, n_cells)
     return faults + find_passwords(postgres, way, output)
+
+
+def try_told(postgres: Postgres, way: str, folder: Path, n_cells: int, _: int) -> list[str]:
+    """What went wrong where results that are there were told to a server."""
+    output = copy_results(folder, way)
+    postgres.create(way)
+    with Tracking(postgres, way, output) as tracking:
+        faults = disturb_sync(tracking, output, n_cells)
+        faults += find_faults(postgres, way, output, n_cells)
+    return faults + find_passwords(postgres, way, output)
+
+
+def copy_results(folder: Path, name: str) -> Path:
+    """What the way `direct` left, in another folder, without its lock files."""
+    copy = folder / name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder / "direct", copy, symlinks=True, ignore=shutil.ignore_patterns(".tracking.lock"))
+    return copy
 
 
 class Tracking:
@@ -99,7 +115,7 @@ class Tracking:
         return self.server.address if self.server else self.backend
 
     def start_server(self) -> None:
-        if self.way == "server":
+        if self.way != "direct":
             folder = self.output / "server"
             folder.mkdir(exist_ok=True)
             with setting("MLFLOW_TRACKING_URI", self.backend):
@@ -168,10 +184,7 @@ def tell_twice(postgres: Postgres, database: str, folder: Path, n_cells: int, _:
     """Two `amb track sync` at once on an empty database, each from its own copy of the results, so that no lock file guards."""
     postgres.create(database)
     output = folder / "direct"
-    copies = [folder / f"copy-{number}" for number in (1, 2)]
-    for copy in copies:
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(output, copy, symlinks=True, ignore=shutil.ignore_patterns(".tracking.lock"))
+    copies = [copy_results(folder, f"copy-{number}") for number in (1, 2)]
     with (
         start_sync(copies[0], postgres.uri(database)) as first,
         start_sync(copies[1], postgres.uri(database)) as second,
@@ -320,6 +333,8 @@ def say(text: str) -> None:
     sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     sys.stdout.flush()
 
+
+TRIES: Final = {"direct": try_way, "server": try_way, "told": try_told, "twice": tell_twice}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from python_pages import write_python_pages
 
 from amb.api.component import Component, parameter_rows, value_text
+from amb.api.executors import Executor
 from amb.api.interfaces import Attack, Forgery, Method, ModelLoader, Suite
 from amb.api.spec import Spec, parse_spec
 from amb.plugin.manager import manager
@@ -29,6 +30,7 @@ ABOUT: Final = {
     "attacks": "What thieves, and dishonest claimants, do. `amb list attacks` prints this list with all presets.",
     "suites": "What a method is judged on: an owner's model, data, innocent models. `amb list suites` prints this list.",
     "models": "Where models come from: a reference is `<loader>/<rest>`. `amb list models` prints what can be named.",
+    "executors": "Where a sweep is computed, see [clusters](/docs/clusters.md). `amb list executors` prints this list.",
     "edits": "Changes of a network's structure that attacks write on a model's card, and that are replayed when it loads.",
 }
 COMMANDS: Final = """# Commands
@@ -128,6 +130,8 @@ def _example(cls: type[Component]) -> str:
         return f"amb run --method activemark --attack {name}"
     if name and issubclass(cls, Suite):
         return f"amb run --suite {name} --method activemark --attack prune40"
+    if name and issubclass(cls, Executor):
+        return f"amb sweep benchmarks/paper/table2.yaml --executor {name}"
     return ""
 
 
@@ -140,11 +144,14 @@ def _facts(cls: type[Component]) -> Iterator[tuple[str, str]]:
         yield "Usual τ", str(component.default_tau) if isinstance(component, Method) else "by its parameters"
     elif issubclass(cls, Attack):
         yield "Aims at", "the verification" if issubclass(cls, Forgery) else "the model"
+        yield "The thief", cls.thief
         yield "The attacker knows", _knows(cls)
         if cls.requires:
             yield "Needs", ", ".join(f"`{name}`" for name in cls.requires) + ": `pip install activemark-bench[attacks]`"
         if cls.strength_parameter:
             yield "Strength", f"`{cls.strength_parameter}`, whose 0 changes nothing"
+    elif issubclass(cls, Executor):
+        yield "Computes", "in the process that asks" if cls.in_process else "in processes that import every component"
     elif isinstance(component, Suite):
         yield "Owner", f"`{component.owner()}`"
         yield "Tolerance", f"{component.tolerance:g} of the utility; what lost more counts as destroyed"

@@ -73,7 +73,6 @@ def run_toy(manager: plugins.Manager, output: Path, warnings: list[str] | None =
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
     said = [] if warnings is None else warnings
     progress = SimpleNamespace(track=Silent().track, say=said.append)
-    Engine(
-        run, Steps(plan, Store(output / "store", said.append), progress, manager.registry).do, manager, progress
-    ).execute()
+    store = Store(output / "store", said.append)
+    Engine(run, Steps(plan, store, progress, manager.registry).do, store, manager, progress).execute()
     return run

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amb.api.component import Component
+from amb.api.needs import Needs, reckon_needs
 from amb.api.types import (
     Access,
     CheckpointFiles,
@@ -19,6 +20,7 @@ from amb.api.types import (
     Protected,
     Role,
     Sibling,
+    Thief,
     Work,
 )
 
@@ -92,6 +94,13 @@ class Method(Component, ABC):
         """What `extract` costs on a suspect."""
         return Work()
 
+    def needs(self, facts: ModelFacts, weights_mib: float) -> Needs:
+        """What `embed` takes of a machine, for such a model with so many MiB of weights; reckoned from `work`.
+
+        Override it where more is held at once, several cores are used, or a part of a GPU is enough.
+        """
+        return reckon_needs(self.work(facts), weights_mib)
+
     # What adaptive attacks and forgeries need to know of a method. Both verbs are optional.
 
     forgeries: ClassVar[Mapping[str, str]] = {}
@@ -121,6 +130,8 @@ class Attack(Component, ABC):
     """Something that a thief does to a model, or that befalls it."""
 
     kind: ClassVar[str] = "attack"
+    thief: ClassVar[Thief] = "does something else"
+    """What the thief does whom it stands for; what he knows beside that, `knows` says."""
     strength_parameter: ClassVar[str | None] = None
     """The parameter whose 0 leaves the model's features as they were, where there is one."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -143,6 +154,10 @@ class Attack(Component, ABC):
         """What `apply` costs; override it where images pass through the model. None where that is not known beforehand."""
         return Work()
 
+    def needs(self, method: Method, facts: ModelFacts, weights_mib: float) -> Needs:
+        """What `apply` takes of a machine, for such a model with so many MiB of weights; reckoned from `work`."""
+        return reckon_needs(self.work(method, facts), weights_mib)
+
     def skeleton(self, model: VisionModel) -> VisionModel | None:
         """An untrained model of the form that `apply` returns, where that is another; None where the form stays.
 
@@ -160,6 +175,8 @@ class Forgery(Attack):
 
     It stands at the end of a chain. Its suspects are the suite's innocent models, and a claim on one is a false claim.
     """
+
+    thief: ClassVar[Thief] = "forges a key"
 
     @property
     def knows(self) -> Knows:
@@ -290,7 +307,10 @@ class ModelLoader(Component, ABC):
 
 
 DescribeAttack = Callable[[str], Mapping[str, str] | None]
-"""From an attack's name to what it says of itself, by topic; None where its plugin is not installed."""
+"""From an attack's name or spec to what it says of itself, by topic; None where its plugin is not installed.
+
+`thief` is its `Attack.thief`, and `knows` its `Attack.knows`, which is there where the spec has all parameters that it needs.
+"""
 
 
 class Reporter(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from amb.api.types import Access, Basis, Status, SuspectKind
 from amb.errors import AmbError, StoreError, UsageError, shortened
@@ -143,6 +143,16 @@ class EmbeddingFacts:
     """`owner`, `model`, `key`."""
 
 
+class StoredFile(NamedTuple):
+    """A file of the store by its address, which is the same on every machine that sees the store."""
+
+    kind: str
+    """Of the entry: `evidence`, `profile`, ..."""
+    digest: str
+    """Of what the entry was computed from."""
+    name: str
+
+
 @dataclass(frozen=True)
 class SuspectFacts:
     """What was measured on one suspect, before the verdict."""
@@ -156,8 +166,8 @@ class SuspectFacts:
     """`model`, `key`, `evidence`."""
     report: Mapping[str, Any]
     """What the attacks report of their work, by attack."""
-    evidence: Path
-    others: tuple[tuple[str, Path], ...] = ()
+    evidence: StoredFile
+    others: tuple[tuple[str, StoredFile], ...] = ()
     """Evidence of a forged key on other innocent models, on which its verdict rests."""
 
 
@@ -322,12 +332,13 @@ class CellResult:
     peak_memory_mib: float | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     evidence: Path | None = None
+    """Where this machine has it."""
 
     @classmethod
-    def of(cls, cell: Cell, facts: SuspectFacts) -> CellResult:
-        """A cell whose suspect was read, without a verdict yet."""
-        measured = {name: value for name, value in vars(facts).items() if name != "others"}
-        return cls(cell, "ok", **measured)
+    def of(cls, cell: Cell, facts: SuspectFacts, evidence: Path) -> CellResult:
+        """A cell whose suspect was read, without a verdict yet; `evidence` is where this machine has it."""
+        measured = {name: value for name, value in vars(facts).items() if name not in {"others", "evidence"}}
+        return cls(cell, "ok", **measured, evidence=evidence)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as documented in docs/schema.md."""

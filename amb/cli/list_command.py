@@ -21,7 +21,7 @@ Examples:
 @click.argument("kind", type=click.Choice(LISTINGS), required=False)
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(kind: str | None, format_: str) -> None:
-    """List what can be run, presets included: methods, attacks, suites, models."""
+    """List what can be run, presets included: methods, attacks, suites, models, executors."""
     from amb.plugin.manager import manager
 
     registry = manager().registry

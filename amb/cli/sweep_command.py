@@ -24,6 +24,8 @@ Examples:
   amb sweep benchmarks/paper/table2.yaml
   amb sweep benchmarks/paper/table2.yaml --dry-run
   amb sweep my.yaml --only method=ipguard --only 'attack=prune*' --jobs 2
+  amb sweep my.yaml --executor ray --address auto --step-timeout 3600
+  amb sweep my.yaml --detach
   amb report --sweep table2 --format markdown
 
 A file names suites, methods, attacks and seeds; lists are axes:
@@ -37,6 +39,7 @@ A file names suites, methods, attacks and seeds; lists are axes:
   seeds: [0, 1, 2]
 
 What is finished stays in the output folder: the same command goes on where it was stopped or killed.
+`amb status` says from another shell or machine how far it is, and `amb stop` stops it.
 """
 
 
@@ -52,7 +55,22 @@ What is finished stays in the output folder: the same command goes on where it w
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes. Cells that are timed should not share a machine: leave it at 1 for them.",
+    help="Processes, short for --executor processes:workers=N. Cells that are timed should not share a machine.",
+)
+@click.option("--executor", metavar="SPEC", help="Where to compute: serial, processes, ray, or one of a plugin.")
+@click.option("--address", help="Of the executor's cluster, as --executor ray --address auto.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="How often a step is tried again when its worker dies.",
+)
+@click.option(
+    "--step-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Most that an embedding or a cell may take; then its worker is killed and it fails.",
 )
 @click.option("--only", multiple=True, metavar="KEY=PATTERN", help="Keep suite, method, attack or seed. Repeatable.")
 @click.option("--limit", type=click.IntRange(1), help="The first N suites, methods and seeds, with every attack.")
@@ -60,18 +78,28 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.option(
     "-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells; look them up in a dry run."
 )
+@click.option(
+    "--detach", is_flag=True, help="Go on as a process of its own that outlives the shell; see amb status, amb stop."
+)
 @options.format_
 @options.quiet
+@click.pass_obj
 def command(
+    arguments: list[str] | None,
     file: Path,
     output_dir: Path,
     store: str | None,
     compute: Callable[[], Compute],
     jobs: int,
+    executor: str | None,
+    address: str | None,
+    retries: int,
+    step_timeout: float | None,
     only: tuple[str, ...],
     limit: int | None,
     dry_run: bool,
     yes: bool,
+    detach: bool,
     format_: str,
     quiet: bool,
 ) -> int:
@@ -81,13 +109,14 @@ def command(
     cells use it. At the end the means over seeds are printed; `amb report` gives other tables from the same results.
     """
     from amb.plugin.manager import manager
-    from amb.python.sweeps import plan_sweep, run_sweep, select_sweep
+    from amb.python.sweeps import pick_way, plan_sweep, run_sweep, select_sweep
     from amb.report.formats import reporter_of
     from amb.report.layouts import with_tables
     from amb.runtime.guard import divert_stdout
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
+    way = pick_way(jobs, executor, address, retries, step_timeout)
     sweep = select_sweep(file, only, limit)
     n_cells = sweep.n_cells(registry)
     if not dry_run:
@@ -95,12 +124,16 @@ def command(
     elif n_cells > ASK_ABOVE and not yes:
         print(f"{n_cells:,} cells, counted and not looked up in the store: say --yes for that. Nothing was computed.")
         return 0
+    if detach and not dry_run:
+        from amb.cli.detaching import detach as go_on_alone
+
+        return go_on_alone(arguments, output_dir, sweep.name)
     plans = [plan.on(compute()) for plan in plan_sweep(sweep)]
     if dry_run:
         _print_plan(sweep, plans, output_dir, store)
         return 0
     with divert_stdout():
-        results = run_sweep(sweep, plans, output_dir, jobs, quiet=quiet, store=store)
+        results = run_sweep(sweep, plans, output_dir, way, quiet=quiet, store=store)
     click.echo(reporter.render(with_tables(results.document, "summary")))
     return 0 if results.succeeded else 1
 

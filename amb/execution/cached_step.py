@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from amb import __version__
-from amb.api.component import source_digest
 from amb.api.context import Context
 from amb.api.plan import Plan
 from amb.api.types import Role
 from amb.models.cache import ModelCache, ModelHandle
 from amb.plugin.registry import Registry
 from amb.runtime.batch_size import BatchSizeLimiter
+from amb.runtime.compute import Compute
 from amb.runtime.progress import Progress
 from amb.runtime.scratch import open_scratch
 from amb.store.entries import StoreEntry
@@ -38,24 +39,29 @@ class StepSkipped(Exception):  # noqa: N818 (not an error)
     """Raised inside a step that does not apply; its text is the reason."""
 
 
+def open_models(compute: Compute, progress: Progress, registry: Registry) -> ModelCache:
+    """The models of one process, which learn together how many images fit."""
+    return ModelCache(registry, compute, BatchSizeLimiter("reading", compute.max_batch, progress.say))
+
+
 class CachedSteps:
     """Runs steps of one plan in this process; what the store holds is not computed."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress, registry: Registry) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, progress: Progress, registry: Registry, models: ModelCache | None = None
+    ) -> None:
+        """`models` is shared by the plans of one worker; without it there is one of this plan's own."""
         self.plan = plan
         self.device = plan.compute.device
         self._store = store
         self._progress = progress
         plan.compute.apply()
-        source_digest.cache_clear()
         # What every step depends on beside its own inputs. The seed is an input of those that draw random numbers.
         self._base = {"amb": __version__, "suite": plan.suite.definition(), **plan.compute.definition()}
-        self.models = ModelCache(
-            registry, plan.compute, BatchSizeLimiter("reading", plan.compute.max_batch, progress.say)
-        )
+        self.models = models or open_models(plan.compute, progress, registry)
         self._training_limiter = BatchSizeLimiter("training", plan.compute.max_batch, progress.say)
-        # A model that is missing or unknown raises here, before anything is computed or written.
-        self.named = {ref: self.models.of_ref(ref) for ref in plan.references()}
+        self.find_model = cache(self.models.of_ref)
+        """The model that a reference names; some loaders read a whole file to find its digest."""
 
     def run(self, kind: str, inputs: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> StoreEntry:
         """What the store holds for these inputs; made first where it holds nothing."""

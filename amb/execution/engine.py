@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from amb.api.frozen import freeze
-from amb.api.records import CellResult, Evidence, Verdict, find_source
+from amb.api.records import CellResult, Evidence, StoredFile, Verdict, find_source
 from amb.api.run import Run
+from amb.errors import StoreError
 from amb.evaluation.primary_utility import utility_drop
 from amb.evaluation.statistics import Negative, decide
 from amb.execution.jobs import EmbedJob, F, Job, JobRunner, Outcome, ProfileJob, SuspectJob
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Progress
+from amb.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ def _gather(readings: Iterable[Unjudged]) -> list[Negative]:
 class Engine:
     """Takes a run through its cells in order; `do` computes them, here or in other processes."""
 
-    def __init__(self, run: Run, do: JobRunner, manager: Manager, progress: Progress) -> None:
+    def __init__(self, run: Run, do: JobRunner, store: Store, manager: Manager, progress: Progress) -> None:
+        """`store` is where this process finds what was computed, wherever that was."""
         self.run = run
         self.plan = run.plan
         self.do = do
+        self.store = store
         self.manager = manager
         self.progress = progress
 
@@ -61,7 +65,7 @@ class Engine:
         if outcome.facts is None:
             self.progress.say(f"no activation profile: {outcome.reason}")
             return
-        self.run.profile, self.run.profile_figure = outcome.facts.profile, outcome.facts.figure
+        self.run.profile, self.run.profile_figure = outcome.facts.profile, self._find_file(outcome.facts.figure)
 
     def _run_method(self, index: int) -> None:
         """Embed, read all negatives, then the positives: verdicts rest on the negatives."""
@@ -92,8 +96,9 @@ class Engine:
         outcome = self._do_job(SuspectJob(method, at))
         if outcome.facts is None:
             return Unjudged(CellResult(cell, outcome.status, reason=outcome.reason), None)
-        others = [Negative(Evidence.load(path), source) for source, path in outcome.facts.others]
-        return Unjudged(CellResult.of(cell, outcome.facts), Evidence.load(outcome.facts.evidence), others)
+        others = [Negative(Evidence.load(self._find_file(file)), source) for source, file in outcome.facts.others]
+        path = self._find_file(outcome.facts.evidence)
+        return Unjudged(CellResult.of(cell, outcome.facts, path), Evidence.load(path), others)
 
     def _check_utility(self, reading: Unjudged, kept: Mapping[str, float]) -> Unjudged:
         """With the share of utility that the attacks took, and whether that is more than the suite tolerates."""
@@ -133,6 +138,16 @@ class Engine:
             return outcome
         path = self._save_traceback(outcome.traceback)
         return replace(outcome, reason=f"{outcome.reason} (traceback in {path})")
+
+    def _find_file(self, file: StoredFile) -> Path:
+        """Where this machine has a file that a worker has put into the store. Raises StoreError."""
+        entry = self.store.open_entry(file.kind, file.digest)
+        if entry is None:
+            raise StoreError(
+                f"A worker has made {file.kind}/{file.digest}, and the store {self.store.location} does not have it: driver "
+                "and workers have to see one store. Put it into a folder that all of them share."
+            )
+        return entry.folder / file.name
 
     def _save_traceback(self, text: str) -> Path:
         folder = self.run.folder / "tracebacks"

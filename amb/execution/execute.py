@@ -1,21 +1,26 @@
-"""Executes plans: one run after the other, in this process or with workers that compute ahead."""
+"""Executes plans: one run after the other, their jobs computed by an executor ahead of the engines that ask for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from amb.api.component import Component
+from amb.api.executors import Executor
+from amb.api.needs import Needs
 from amb.api.plan import Plan
 from amb.api.run import Run
 from amb.errors import BadParamsError
+from amb.execution.dispatch import Dispatcher, Limits
 from amb.execution.engine import Engine
-from amb.execution.jobs import F, Job, JobRunner, Outcome
+from amb.execution.executors.serial import Serial
+from amb.execution.identity import identify_plan
+from amb.execution.needs import NeedsReckoner
 from amb.execution.provenance import find_provenance, name_run
-from amb.execution.steps import Steps
 from amb.execution.tally import Tally
-from amb.execution.workers import Workers
+from amb.execution.worker import Worker, WorkFunction
 from amb.models.references import find_digest
 from amb.plugin.manager import Manager
 from amb.plugin.registry import Registry
@@ -26,6 +31,24 @@ from amb.runtime.writable import check_writable
 from amb.store.store import open_store
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a sweep is computed: where, and what a job may cost."""
+
+    executor: Executor = field(default_factory=Serial)
+    limits: Limits = field(default_factory=Limits)
+
+    def check(self, plans: Sequence[Plan]) -> None:
+        """Raise BadParamsError for what this executor cannot do."""
+        if not self.executor.in_process:
+            require_importable(plans)
+        elif self.limits.step_timeout is not None:
+            raise BadParamsError(
+                f"The executor {self.executor} computes in the process that asks, which cannot be stopped after "
+                f"{self.limits.step_timeout:g} s. Take --executor processes for a --step-timeout."
+            )
+
+
 def execute_plan(
     plan: Plan, manager: Manager, output: Path, progress: Progress, store: str | Path | None = None
 ) -> Run:
@@ -34,13 +57,17 @@ def execute_plan(
     `store` is where finished steps are kept, by default in the output folder.
     """
     check_writable(output)
+    check_plan(plan, manager.registry)
     clear_abandoned()
-    run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
-    steps = Steps(plan, open_store(store or output / "store", progress.say), progress, manager.registry)
     progress.say(
-        f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
+        f"{count(plan.n_cells, 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
-    Engine(run, steps.do, manager, progress).execute()
+    run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
+    kept = open_store(store or output / "store", progress.say)
+    worker = Worker(kept, manager.registry, progress)
+    with Serial().open(WorkFunction(lambda: worker, kept.location), Needs()) as pool:
+        do = Dispatcher([plan], pool, lambda _: Needs()).runner_of(0)
+        Engine(run, do, kept, manager, progress).execute()
     return run
 
 
@@ -49,27 +76,37 @@ def execute_sweep(
     plans: Sequence[Plan],
     manager: Manager,
     output: Path,
-    jobs: int,
+    way: Way,
     progress: Progress,
     store: str | Path | None = None,
 ) -> list[Run]:
-    """One run after the other; with several jobs their cells are computed ahead by workers."""
+    """One run after the other; an executor with several workers computes their cells ahead."""
     check_writable(output)
     for plan in plans:
         check_plan(plan, manager.registry)
+    way.check(plans)
     clear_abandoned()
-    if jobs > 1:
-        require_importable(plans)
-    n_cells = sum(len(plan.methods) * len(plan.suspects) for plan in plans)
+    n_cells = sum(plan.n_cells for plan in plans)
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
+    kept = open_store(store or output / "store", progress.say)
+    needs = NeedsReckoner(manager.registry, measure=not way.executor.in_process)
+    compute = WorkFunction(
+        lambda: Worker(kept, manager.registry, progress), kept.location, isinstance(progress, Silent)
+    )
     runs = []
-    with _open_runners(plans, manager, store or output / "store", jobs, progress, tally) as runner_of:
+    with way.executor.open(compute, needs.usual(plans[0])) as pool:
+        dispatcher = Dispatcher(plans, pool, needs, way.limits, tally.note)
         for index, plan in enumerate(plans):
-            facts = {**find_provenance(manager.plugins), "jobs": jobs}
+            facts = {
+                **find_provenance(manager.plugins),
+                "jobs": pool.width,
+                "executor": way.executor.name,
+                "plan_digest": identify_plan(plan, manager.registry),
+            }
             run = Run(name_run(plan), plan, output, facts, name)
             runs.append(run)
-            Engine(run, runner_of(index), manager, progress).execute()
+            Engine(run, dispatcher.runner_of(index), kept, manager, progress).execute()
     return runs
 
 
@@ -81,10 +118,11 @@ def check_plan(plan: Plan, registry: Registry) -> None:
 
 def require_importable(plans: Sequence[Plan]) -> None:
     """Raise BadParamsError for a component that workers could not import: of a notebook, a script, or inside a function."""
-    for plan in plans:
-        attacks = [attack for suspect in plan.suspects for attack in suspect.attacks]
-        for component in (plan.suite, *plan.methods, *attacks):
-            _require_module(component)
+    suspects = {id(plan.suspects): plan.suspects for plan in plans}.values()  # seeds share them
+    attacks = (attack for each in suspects for suspect in each for attack in suspect.attacks)
+    others = (each for plan in plans for each in (plan.suite, *plan.methods))
+    for component in {type(each): each for each in chain(others, attacks)}.values():
+        _require_module(component)
 
 
 def _require_module(component: Component) -> None:
@@ -94,30 +132,3 @@ def _require_module(component: Component) -> None:
             f"{component.kind} {component.name} ({cls.__qualname__}) is defined where worker processes cannot import it. "
             "Put its class at the top of a module of its own, or take jobs=1."
         )
-
-
-@contextmanager
-def _open_runners(
-    plans: Sequence[Plan], manager: Manager, store: str | Path, jobs: int, progress: Progress, tally: Tally
-) -> Iterator[Callable[[int], JobRunner]]:
-    """What computes the jobs of each plan: this process, or workers."""
-    if jobs == 1:
-        yield lambda index: _make_local_runner(plans[index], manager, store, progress, tally)
-        return
-    workers = Workers(plans, open_store(store).location, jobs, tally.note, quiet=isinstance(progress, Silent))
-    try:
-        yield workers.runner_of
-    finally:
-        workers.stop()
-
-
-def _make_local_runner(plan: Plan, manager: Manager, store: str | Path, progress: Progress, tally: Tally) -> JobRunner:
-    """Steps in this process, each outcome noted."""
-    steps = Steps(plan, open_store(store, progress.say), progress, manager.registry)
-
-    def run_job(job: Job[F]) -> Outcome[F]:
-        outcome = steps.do(job)
-        tally.note(plan, job, outcome)
-        return outcome
-
-    return run_job

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from amb.api.interfaces import Method
-from amb.api.records import EmbeddingFacts
+from amb.api.records import EmbeddingFacts, StoredFile
 from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.execution.jobs import ProfileFacts
 from amb.execution.reading import Claim, ReadingSteps, open_claim
 from amb.models.cache import ModelHandle
 from amb.runtime.timing import measure
 from amb.store.entries import StoreEntry
+
+FIGURE: Final = "profile.png"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class OwnerSteps:
 
     def protected_form(self, method: Method, ref: str) -> ModelHandle:
         """The model of `ref` as the method protects it: an encoder, or a classifier of the suite's classes."""
-        model = self._steps.named[ref]
+        model = self._steps.find_model(ref)
         wanted = self._steps.plan.suite.split("owner").n_classes
         if method.protects == "encoder" or self._reading.facts(model).n_classes == wanted:
             return model
@@ -126,9 +128,9 @@ class OwnerSteps:
 
     def profile(self) -> ProfileFacts:
         """The activation profile of the owner and its figure (the paper's Fig. 2)."""
-        owner = self._steps.named[self._steps.plan.owner]
+        owner = self._steps.find_model(self._steps.plan.owner)
         entry = self._steps.run("profile", {"model": owner.digest}, partial(self._make_profile, owner))
-        return ProfileFacts(dict(entry.facts), entry.folder / "profile.png")
+        return ProfileFacts(dict(entry.facts), StoredFile("profile", entry.digest, FIGURE))
 
     def _make_profile(self, owner: ModelHandle, folder: Path) -> dict[str, Any]:
         from amb.evaluation.activations import activation_profile, choose_block, draw_profile
@@ -141,5 +143,5 @@ class OwnerSteps:
             split = ctx.split("owner")
             profile = activation_profile(model, split.batch(range(min(100, len(split)))).images)
         block, why = choose_block(profile)
-        draw_profile(profile, ref, folder / "profile.png", block)
+        draw_profile(profile, ref, folder / FIGURE, block)
         return {**profile.to_json(), "block": block, "block_choice": why}

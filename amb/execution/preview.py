@@ -28,12 +28,7 @@ def preview_plans(
     """For each plan how much of it is in the store."""
     root = store or output / "store"
     is_empty = Lookup(root).is_empty()
-    return [
-        StoredShare(
-            plan, len(plan.methods) * len(plan.suspects), 0 if is_empty else _count_stored(plan, root, registry)
-        )
-        for plan in plans
-    ]
+    return [StoredShare(plan, plan.n_cells, 0 if is_empty else _count_stored(plan, root, registry)) for plan in plans]
 
 
 def _count_stored(plan: Plan, root: str | Path, registry: Registry) -> int:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from amb.api.interfaces import Method
-from amb.api.records import Key
+from amb.api.records import Key, StoredFile
 from amb.api.types import ACCESS_LEVELS, ModelFacts
 from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.models.cache import ModelHandle
 from amb.runtime.timing import measure
 from amb.store.entries import StoreEntry
+
+EVIDENCE: Final = "evidence.npz"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ def open_claim(entry: StoreEntry, report: Mapping[str, Any] | None = None) -> Cl
     """The claim whose key a step has put into the store."""
     load = cache(partial(Key.load, entry.folder / "key.safetensors"))
     return Claim(entry.facts["key"], load, entry.facts["seconds"], report or {})
+
+
+def evidence_of(entry: StoreEntry) -> StoredFile:
+    """Where the store has the evidence that a step has read."""
+    return StoredFile("evidence", entry.digest, EVIDENCE)
 
 
 class ReadingSteps:
@@ -69,8 +76,8 @@ class ReadingSteps:
         view = SuspectView(self._steps.models.load(model), method.access)
         with self._steps.context("extract", method.canonical()) as ctx, measure(self._steps.device) as spent:
             evidence = method.extract(view, key, replace(ctx, base=partial(self._steps.models.load, base)))
-        evidence.save(folder / "evidence.npz")
-        (folder / "evidence.npz").chmod(0o600)  # what was expected is part of the key
+        evidence.save(folder / EVIDENCE)
+        (folder / EVIDENCE).chmod(0o600)  # what was expected is part of the key
         return {"seconds": spent.seconds, "peak_memory_mib": spent.peak_memory_mib, "queries": view.queries}
 
     def utility(self, model: ModelHandle) -> dict[str, float]:

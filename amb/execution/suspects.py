@@ -12,11 +12,11 @@ from typing import Any, cast
 from amb.api.context import Context
 from amb.api.interfaces import Attack, Forgery, Method
 from amb.api.plan import EMBEDDED, Suspect
-from amb.api.records import SuspectFacts
+from amb.api.records import StoredFile, SuspectFacts
 from amb.api.types import ModelFacts
 from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.execution.owner import OwnerSteps, Protected
-from amb.execution.reading import Claim, ReadingSteps, open_claim
+from amb.execution.reading import Claim, ReadingSteps, evidence_of, open_claim
 from amb.models.cache import ModelHandle
 from amb.runtime.timing import measure
 
@@ -53,7 +53,7 @@ class SuspectSteps:
             peak_memory_mib=max(made.peak, reading.facts["peak_memory_mib"]),
             digests={"model": made.model.digest, "key": claim.digest, "evidence": reading.digest},
             report={**made.report, **claim.report},
-            evidence=reading.folder / "evidence.npz",
+            evidence=evidence_of(reading),
             others=self._read_others(protected, claim, suspect) if suspect.kind == "forged" else (),
         )
 
@@ -160,13 +160,13 @@ class SuspectSteps:
         key.save(folder / "key.safetensors")
         return {"key": key.digest, "seconds": spent.seconds, "report": ctx.notes}
 
-    def _read_others(self, protected: Protected, claim: Claim, suspect: Suspect) -> tuple[tuple[str, Path], ...]:
+    def _read_others(self, protected: Protected, claim: Claim, suspect: Suspect) -> tuple[tuple[str, StoredFile], ...]:
         """Evidence of the forged key on the other independent models, on which the verdict then rests."""
         method, found = protected.method, []
         for other in self._steps.plan.suspects:
-            if other.kind == "negative" and not other.sibling and not other.attacks and other.source != suspect.source:
+            if other.is_bare and other.source != suspect.source:
                 model = self._owner.protected_form(method, other.source)
                 if method.skip(self._reading.facts(model), claim.load()) is None:
-                    evidence = self._reading.extract(method, claim, model, protected.source).folder / "evidence.npz"
-                    found.append((other.source, evidence))
+                    reading = self._reading.extract(method, claim, model, protected.source)
+                    found.append((other.source, evidence_of(reading)))
         return tuple(found)

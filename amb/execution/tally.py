@@ -8,7 +8,7 @@ from typing import Any
 
 from amb.api.plan import Plan
 from amb.api.records import EmbeddingFacts, SuspectFacts
-from amb.execution.jobs import Job, Outcome, ProfileJob, SuspectJob, describe_job
+from amb.execution.jobs import Job, Outcome, ProfileJob, SuspectJob, make_order
 from amb.runtime.progress import Progress
 from amb.runtime.wording import count
 
@@ -34,7 +34,7 @@ class Tally:
         if outcome.facts is not None and outcome.facts.cached:
             return
         self.n_computed += 1
-        what = f"{describe_job(plan, job)}, seed {plan.seed}"
+        what = f"{make_order(plan, job).what}, seed {plan.seed}"
         came = _describe_outcome(outcome)
         self.progress.say(f"{self.n_read} of {count(self.n_cells, 'cell')}: {what}: {came}{self._estimate_rest()}")
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from amb.runtime.compute import Compute
 
 MODELS_KEPT: Final = 4
-"""Models in memory at once; the one used longest ago makes room."""
+"""Models in memory at once, however large; of more the one used longest ago makes room."""
+SMALL_MIB: Final = 1024
+"""As long as all of them together are smaller than this, none has to."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class ModelHandle:
     ref: str
     digest: str
     read: Callable[[], VisionModel]
+
+
+def _weigh(model: VisionModel) -> float:
+    """MiB of its weights."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 2**20
 
 
 class ModelCache:
@@ -53,7 +60,7 @@ class ModelCache:
         """The model itself, kept for the next step that wants it."""
         model = self._models.pop(handle.digest, None) or self._place_model(handle.read())
         self._models[handle.digest] = model
-        while len(self._models) > MODELS_KEPT:
+        while len(self._models) > MODELS_KEPT and sum(map(_weigh, self._models.values())) > SMALL_MIB:
             self._models.popitem(last=False)
         return model
 

@@ -74,6 +74,7 @@ class Manager:
             ("amb_register_edits", registry.edits),
             ("amb_register_suites", registry.suites),
             ("amb_register_models", registry.loaders),
+            ("amb_register_executors", registry.executors),
         ):
             for plugin, classes in self._collect_components(hook):
                 for cls in classes:

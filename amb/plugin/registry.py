@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 from unicodedata import category
 
 from amb.api.component import Component, parameter_rows
+from amb.api.executors import Executor
 from amb.api.interfaces import Attack, Edit, Method, ModelLoader, Reporter, Suite
 from amb.api.spec import Spec, parse_chain, parse_spec
 from amb.api.types import LISTINGS
@@ -94,12 +95,13 @@ class Registry:
         self.edits: Catalog[Edit] = Catalog("edit", "edits")
         self.suites: Catalog[Suite] = Catalog("suite", "suites")
         self.loaders: Catalog[ModelLoader] = Catalog("model loader", "models")
+        self.executors: Catalog[Executor] = Catalog("executor", "executors")
         self.reporters: dict[str, type[Reporter]] = {}
 
     @property
     def kinds(self) -> dict[str, Catalog[Any]]:
         """The kinds by the word that `amb list` uses."""
-        found = {kind.listing: kind for kind in (self.methods, self.attacks, self.suites, self.loaders)}
+        found = {kind.listing: kind for kind in (self.methods, self.attacks, self.suites, self.loaders, self.executors)}
         return {listing: found[listing] for listing in LISTINGS}
 
     def method(self, text: str | Method, extra: Mapping[str, Any] | None = None) -> Method:
@@ -114,18 +116,27 @@ class Registry:
             return (text,)
         return tuple(self.attacks.create(spec) for spec in parse_chain(text))
 
-    def describe_attack(self, name: str) -> Mapping[str, str] | None:
-        """What an attack says of itself, by topic; None where no plugin provides it."""
+    def describe_attack(self, text: str) -> Mapping[str, str] | None:
+        """What an attack says of itself, by topic, as `DescribeAttack` has it; None where no plugin provides it."""
         try:
-            cls, _ = self.attacks.find(name)
+            spec = parse_spec(text)
+            cls, _ = self.attacks.find(spec.name)
         except UsageError:
             return None
         takes = "; ".join(f"{row['parameter']} = {row['default']}: {row['help']}" for row in parameter_rows(cls))
-        return {"": cls.__doc__ or "", "source": cls.source, "parameters and defaults": takes}
+        about = {"": cls.__doc__ or "", "source": cls.source, "parameters and defaults": takes, "thief": cls.thief}
+        try:
+            return {**about, "knows": self.attacks.create(spec).knows}
+        except UsageError:
+            return about
 
     def suite(self, text: str | Suite) -> Suite:
         """The suite that a spec text names; a component of one's own as it is."""
         return text if isinstance(text, Suite) else self.suites.create(parse_spec(text))
+
+    def executor(self, text: str | Executor, extra: Mapping[str, Any] | None = None) -> Executor:
+        """The executor that a spec text names, with further parameters; one of one's own as it is."""
+        return text if isinstance(text, Executor) else self.executors.create(parse_spec(text), extra)
 
     def loader(self, ref: str) -> tuple[ModelLoader, str]:
         """The loader of a model reference and the rest after its prefix. Raises UnknownNameError, UsageError."""

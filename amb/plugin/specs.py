@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from amb.api.executors import Executor
     from amb.api.interfaces import Attack, Edit, Method, ModelLoader, Reporter, Suite
     from amb.api.records import Cell, CellResult
     from amb.api.run import Run
@@ -53,6 +54,11 @@ def amb_register_models() -> Sequence[type[ModelLoader]]:  # type: ignore[empty-
 @hookspec
 def amb_register_reporters() -> Sequence[type[Reporter]]:  # type: ignore[empty-body]
     """Return the reporters of this plugin; a reporter's name is a value of `--format`."""
+
+
+@hookspec
+def amb_register_executors() -> Sequence[type[Executor]]:  # type: ignore[empty-body]
+    """Return the executors of this plugin, which compute the jobs of sweeps; a name is a value of `--executor`."""
 
 
 # Lifecycle: called in the parent process only. Return values are ignored; an exception is shown as a warning

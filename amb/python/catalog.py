@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def list_components(kind: str) -> builtins.list[str]:
-    """Every name and preset of a kind: `methods`, `attacks`, `suites` or `models`. Raises UnknownNameError."""
+    """Every name and preset of a kind: `methods`, `attacks`, `suites`, `models` or `executors`. Raises UnknownNameError."""
     kinds = manager().registry.kinds
     if kind not in kinds:
         raise unknown_name("kind of component", kind, kinds, "`amb list` shows all")

@@ -24,12 +24,13 @@ class Lookup(Store):
 
     def __init__(self, location: str | Path) -> None:
         super().__init__(location)
-        self._listed = cache(self._list_digests)
+        self.list_digests = cache(self._list_digests)
+        """The digests of a kind, listed once."""
 
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`. Raises NotStored."""
         digest = find_address(kind, inputs)
-        if digest not in self._listed(kind):
+        if digest not in self.list_digests(kind):
             raise NotStored(kind)
         with explain_errors(self.place, "read"):
             text = self.place.read_text(kind, digest)

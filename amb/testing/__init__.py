@@ -10,11 +10,13 @@ from amb.testing.contracts import (
     ReporterContract,
     SuiteContract,
 )
+from amb.testing.executors import ExecutorContract
 from amb.testing.toy import ToyLoader, ToySplit, ToySuite, toy_context, toy_model
 
 __all__ = [
     "AttackContract",
     "ExactNull",
+    "ExecutorContract",
     "MethodContract",
     "ModelLoaderContract",
     "ReporterContract",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -24,9 +25,11 @@ from amb.tracking.connection import (
     open_client,
     print_notice,
     show_uri,
+    strip_password,
     tracking_uri,
 )
 from amb.tracking.patience import Patience
+from amb.tracking.postgres import require_driver
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_run
 from amb.tracking.turns import hold_run
@@ -55,10 +58,13 @@ class _Live:
     patience: Patience
     summarised: set[str] = field(default_factory=set)
     """Methods whose summary is told."""
+    n_cells: Counter[str] = field(default_factory=Counter)
+    """That are finished, by method."""
 
 
 @hookimpl(trylast=True)
 def amb_run_started(run: Run) -> None:
+    require_driver(tracking_uri(run.output))
     run.links["mlflow"] = _describe_look(run)
     lock = hold_run(run.folder)
     if time.monotonic() - _given_up.get(tracking_uri(run.output), -_QUIET_AFTER_FAILURE) < _QUIET_AFTER_FAILURE:
@@ -79,10 +85,10 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     if not isinstance(live, _Live):
         return
     now, document = _now(), result.to_json() if result.verdict else None
-    files = Files(document, result.evidence, run.profile_figure)
+    files = Files(document, result.evidence)
     live.background.add(partial(live.session.tell_cell, record_of(result, run), files, now, now))
-    finished = [each for each in run.results if each.cell.method == cell.method]
-    if len(finished) == len(run.plan.suspects):
+    live.n_cells[cell.method] += 1
+    if live.n_cells[cell.method] == len(run.plan.suspects):
         _tell_summary(live, run, cell.method)
     live.patience.wait(live.background)
 
@@ -108,7 +114,7 @@ def _finish(live: _Live, run: Run) -> None:
     for method in {result.cell.method: None for result in run.results}:
         if method not in live.summarised:
             _tell_summary(live, run, method)
-    complete = len(run.results) == len(run.plan.cells())
+    complete = run.n_finished == run.plan.n_cells
     status = "FAILED" if run.failed else "FINISHED" if complete else "KILLED"
     files = Files(document(run), figure=run.profile_figure)
     live.background.add(partial(live.session.finish, files, status, live.started, _now()))
@@ -132,7 +138,7 @@ def _tell_summary(live: _Live, run: Run, method: str) -> None:
 def _describe_missing(live: _Live, run: Run) -> str:
     error = live.background.error
     why = explain_error(error) if error else "no answer in time"
-    told, cells = live.session.n_cells, len(run.results)
+    told, cells = live.session.n_cells, run.n_finished
     if not told:
         run.links.pop("mlflow", None)
     return (
@@ -146,7 +152,7 @@ def _describe_look(run: Run) -> str:
     """A command or an address that shows the run."""
     uri = tracking_uri(run.output)
     if is_remote(uri):
-        return uri
+        return strip_password(uri)
     words = ["amb", "ui", "--output-dir", str(run.output), *(["--sweep", run.sweep] if run.sweep else [])]
     return shlex.join(words)
 

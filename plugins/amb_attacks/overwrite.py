@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -23,6 +24,7 @@ class Overwrite(amb.Attack):
     """
 
     name: ClassVar[str] = "overwrite"
+    thief: ClassVar[amb.Thief] = "marks it again"
     source: ClassVar[str] = "Uchida et al. 2017 (overwriting); Adi et al. 2018, USENIX Security (ownership piracy)"
     strength_parameter: ClassVar[str | None] = "times"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"overwrite-twice": {"times": 2}}
@@ -52,12 +54,13 @@ class Overwrite(amb.Attack):
 
         method = _find_method(self.method) or method_of(ctx)
         require_fit(method, model)
-        marked, key = model, None
+        marked, before, key = model, model, None
         for turn in range(self.times):  # each embedding shows its own progress
             embedding = method.embed(marked, claimant(ctx, f"overwrite {turn}"))
-            marked, key = embedding.model, embedding.key
+            before, marked, key = marked, embedding.model, embedding.key
         if key is not None:
-            rates = {"thief_rate": rate(method, marked, key, ctx), "thief_rate_before": rate(method, model, key, ctx)}
+            his = replace(ctx, base=lambda: before)  # what is unmarked to him is what he put his mark on
+            rates = {"thief_rate": rate(method, marked, key, his), "thief_rate_before": rate(method, model, key, his)}
             ctx.note(**rates, changed=marked.digest() != model.digest())
         return marked.copy(f"{model.ref}+{self.canonical()}")
 

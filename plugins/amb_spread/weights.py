@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class SpreadWeights(amb.Method):
-    """Add a random carrier to the encoder's matrices, its signs the bits of random messages; no training.
+    """Move each of the encoder's weights up or down by a share of the spread of its matrix; no training.
 
-    Each weight moves by `strength` times the spread of its matrix times a standard normal draw from the secret, its sign
-    turned by the bit that the weight belongs to. A suspect is read by correlating its difference from the unmarked model
-    with the carrier, bit by bit. For any model made without the secret each bit is a fair coin, whatever else is true of
-    it. A weight that is exactly zero in the suspect was pruned and says nothing; where nothing is left to read, or the
+    Which way is a sign drawn from the secret, turned by the bit of a random message that the weight belongs to. A suspect
+    is read by correlating its difference from the unmarked model with those signs, bit by bit. For any model made without
+    the secret each bit is a fair coin, whatever else is true of it. T, the whole correlation over the length of the
+    difference, then has mean 0 and variance 1 and is all but normal. A weight that is exactly zero in the suspect was pruned and says nothing; where nothing is left to read, or the
     suspect is the unmarked model itself, every bit counts as wrong.
 
     Before it is read, a suspect whose weights were rewritten is put back into the form of the unmarked model: norms and
@@ -46,7 +46,7 @@ class SpreadWeights(amb.Method):
     n_bits: int = Field(32, ge=1, le=4096)
     """Bits of a message."""
     strength: float = Field(0.05, gt=0, le=1)
-    """Standard deviation of the carrier, as a share of the matrix's own."""
+    """How far each weight moves, as a share of the standard deviation of its matrix."""
 
     align: bool = True
     """Undo rewritings of a suspect's weights before it is read, wherever that brings them much nearer to the unmarked ones."""
@@ -63,9 +63,7 @@ class SpreadWeights(amb.Method):
         return f"{facts.ref} is of another form than the protected model, so its weights cannot be compared"
 
     def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
-        from amb_spread.secret import draw_secret
-
-        return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+        return replace(key, tensors={**key.tensors, "secret": amb.draw_secret(generator)})
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it, so nothing "

@@ -1,4 +1,4 @@
-"""The work of `spread-weights`: a carrier added to matrices, and its correlation with a suspect's difference."""
+"""The work of `spread-weights`: a carrier of signs added to matrices, and its correlation with a suspect's difference."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 import amb
+from amb_spread import DOMAIN
 from amb_spread.alignment import align
-from amb_spread.forging import grind, require_key
-from amb_spread.secret import Streams, open_secret
-from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +22,14 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    key = make_key(params, owner, open_secret(ctx))
+    key = make_key(params, owner, amb.open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
-    for matrix, carrier, bits in _walk_carriers(params, marked, key):
-        moved = torch.from_numpy(carrier * signs[bits]).to(matrix.weight).view_as(matrix.weight)
-        matrix.weight.data.add_(moved * (params.strength * matrix.weight.std()))
+    for matrix, carrier, start in _walk_carriers(params, marked, key):
+        moved = torch.from_numpy(carrier * spread_by_bit(signs, start, len(carrier)))
+        matrix.weight.data.add_(
+            moved.to(matrix.weight).view_as(matrix.weight) * (params.strength * matrix.weight.std())
+        )
     return amb.Embedding(marked, key, {"weights_a_bit": _count_weights(owner) // signs.size})
 
 
@@ -41,7 +41,7 @@ def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.u
 
 def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
     """The sign of each bit's correlation with the difference from the unmarked model; a bit without one counts as wrong."""
-    require_sound(params, key)
+    amb.require_sound(params, key)
     base = require_base(params, key, ctx)
     aligned, facts = align(suspect, base) if params.align else (suspect, {})
     return read_differences(params, key, base, measure_differences(aligned, base), facts)
@@ -49,7 +49,7 @@ def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: 
 
 def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
     """Of `budget` secrets the one whose key reads best on a model."""
-    key = require_key(params, ctx)
+    key = amb.require_key(params, ctx)
     base = require_base(params, key, ctx)
     differences = list(measure_differences(align(model, base)[0] if params.align else model, base))
 
@@ -57,7 +57,7 @@ def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.C
         read = (read_differences(params, tried, base, differences) for tried in keys)
         return [int((each.expected == each.observed).sum()) for each in read]
 
-    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
+    return amb.grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
 
 
 def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.VisionModel:
@@ -65,7 +65,7 @@ def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.V
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
     base = ctx.base()
-    require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
+    amb.require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
     return base
 
 
@@ -103,7 +103,7 @@ def read_differences(
 def audit_key(params: SpreadWeights, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
     """Carriers and messages follow from the secret; whether for this unmarked model, its digest says."""
     try:
-        require_sound(params, key)
+        amb.require_sound(params, key)
     except amb.UsageError as error:
         return amb.KeyAudit(wrong=(str(error),))
     recomputed = ("carriers and messages, from the secret",)
@@ -124,25 +124,38 @@ def correlate(
 ) -> tuple[NDArray[np.float64], float]:
     """Sum of carrier times difference over the weights of each bit, (messages * bits,), and the sum of squared differences."""
     sums, power = np.zeros(params.n_messages * params.n_bits), 0.0
-    for (_, carrier, bits), change in zip(_walk_carriers(params, base, key), differences, strict=True):
-        sums += np.bincount(bits, carrier.astype(np.float64) * change, minlength=sums.size)
+    for (_, carrier, start), change in zip(_walk_carriers(params, base, key), differences, strict=True):
+        sums += sum_by_bit(carrier * change, start, sums.size)
         power += float(np.square(change, dtype=np.float64).sum())
     return sums, power
 
 
+def sum_by_bit(terms: Floats, start: int, n_bits: int) -> NDArray[np.float64]:
+    """The sum over the weights of each bit, (bits,): the first weight belongs to bit `start`, the next to the next, in turns."""
+    turns = np.zeros((-(-(start + len(terms)) // n_bits), n_bits), dtype=np.float32)
+    turns.reshape(-1)[start : start + len(terms)] = terms
+    found: NDArray[np.float64] = turns.sum(axis=0, dtype=np.float64)
+    return found
+
+
+def spread_by_bit(signs: NDArray[np.int8], start: int, n: int) -> NDArray[np.int8]:
+    """The sign of the bit of each of `n` weights, (n,)."""
+    return np.resize(np.roll(signs, -start), n)
+
+
 def _walk_carriers(
     params: SpreadWeights, model: amb.VisionModel, key: amb.Key
-) -> Iterator[tuple[amb.Matrix, Floats, NDArray[np.int64]]]:
-    """Each matrix with the carrier of its weights, flat, and the bit that each of them belongs to."""
+) -> Iterator[tuple[amb.Matrix, NDArray[np.int8], int]]:
+    """Each matrix with the carrier of its weights, flat, and the bit that the first of them belongs to."""
     streams, n_bits, start = _open_streams(key), params.n_messages * params.n_bits, 0
     for matrix in model.matrices():
         n = matrix.weight.numel()
-        yield matrix, streams.draw_normals(f"carrier {matrix.name}", n), (start + np.arange(n)) % n_bits
+        yield matrix, streams.draw_signs(f"carrier {matrix.name}", n), start % n_bits
         start += n
 
 
-def _open_streams(key: amb.Key) -> Streams:
-    return Streams(key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
+def _open_streams(key: amb.Key) -> amb.Streams:
+    return amb.Streams(DOMAIN, key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
 
 
 def _count_weights(model: amb.VisionModel) -> int:

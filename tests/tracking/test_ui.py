@@ -51,9 +51,8 @@ def track_sweep(output: Path, name: str, times: int = 1) -> None:
             plan = make_plan(manager.registry, suite="toy", methods=METHODS, attacks=["prune40"])
             run = Run(name_run(plan), plan, output, find_provenance(manager.plugins), name)
             progress = SimpleNamespace(track=Silent().track, say=print)
-            Engine(
-                run, Steps(plan, Store(output / "store", print), progress, manager.registry).do, manager, progress
-            ).execute()
+            store = Store(output / "store", print)
+            Engine(run, Steps(plan, store, progress, manager.registry).do, store, manager, progress).execute()
     plugins.manager.cache_clear()
 
 

@@ -168,6 +168,10 @@ class RunForm(Open):
     methods: list[str]
     n_cells: Count | None = None
     """Of the whole run; what of them a killed one has finished are the cells that are there."""
+    n_finished: Count | None = None
+    """Once it has ended: those that it finished."""
+    plan_digest: str | None = None
+    """Of all that its results follow from."""
     seed: Count
     alpha: Fraction
     device: str
@@ -181,6 +185,8 @@ class RunForm(Open):
     machine: MachineForm
     git_commit: str | None
     jobs: Annotated[int, Field(ge=1)] = 1
+    executor: str | None = None
+    """What computed the jobs of a sweep; absent in results of before there was a choice."""
     profile: ProfileForm | None = None
     embeddings: list[EmbeddingForm]
     links: dict[str, str]

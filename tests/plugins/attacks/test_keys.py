@@ -181,6 +181,18 @@ def test_overwriting_twice_is_overwriting_the_overwritten(stolen: Embedding, tmp
     assert quick.embed(once, claimant(ctx, "overwrite 1")).model.digest() == twice.digest()
 
 
+def test_a_mark_that_is_read_against_the_unmarked_model_is_the_thiefs_on_what_he_marked(
+    manager: Manager, tmp_path: Path
+) -> None:
+    method = manager.registry.method("spread-weights:n_messages=4,n_bits=16")
+    owner = toy_model(n_classes=3)
+    marked = method.embed(owner, toy_context(tmp_path))
+    overwritten, notes = apply(Overwrite(), marked.model, tmp_path, method=method, base=lambda: owner)
+    assert notes == {"thief_rate": 1.0, "thief_rate_before": 0.0, "changed": True}
+    ours = method.extract(SuspectView(overwritten, "weights"), marked.key, toy_context(tmp_path, base=lambda: owner))
+    assert (ours.expected == ours.observed).all()
+
+
 def test_a_fingerprint_writes_nothing(manager: Manager, stolen: Embedding, tmp_path: Path) -> None:
     same, notes = apply(Overwrite(), stolen.model, tmp_path, method=IPGuard(n_points=8, k=0.1))
     assert notes == {"thief_rate": 1.0, "thief_rate_before": 1.0, "changed": False}

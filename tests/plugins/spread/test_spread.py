@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom, kstest
 
 import amb
@@ -18,9 +20,8 @@ from amb.testing import ExactNull, toy_context, toy_model
 from amb_spread.alignment import align
 from amb_spread.features import SpreadFeatures
 from amb_spread.features_torch import align_answers, read_answers
-from amb_spread.secret import Streams
 from amb_spread.weights import SpreadWeights
-from amb_spread.weights_torch import measure_differences, read_differences
+from amb_spread.weights_torch import measure_differences, read_differences, spread_by_bit, sum_by_bit
 
 FEATURES = SpreadFeatures(n_messages=1, n_bits=16, steps=300, batch=32, n_images=256, n_triggers=128)
 WEIGHTS = SpreadWeights(n_messages=8, n_bits=16)
@@ -32,12 +33,14 @@ WEIGHTS = SpreadWeights(n_messages=8, n_bits=16)
 def test_a_stream_is_shake_256_of_all_that_it_hangs_on() -> None:
     parts = [b"amb-spread/1", b"s" * 32, b"spec", b"model"]
     text = b"".join(len(part).to_bytes(8, "big") + part for part in parts) + b"signs"
-    assert Streams(b"s" * 32, ("spec", "model")).draw_bytes("signs", 40) == hashlib.shake_256(text).digest(40)
+    assert amb.Streams("amb-spread/1", b"s" * 32, ("spec", "model")).draw_bytes("signs", 40) == hashlib.shake_256(
+        text
+    ).digest(40)
 
 
 def test_every_part_changes_every_stream() -> None:
     made = [
-        Streams(secret, context).draw_bytes(purpose, 16)
+        amb.Streams("amb-spread/1", secret, context).draw_bytes(purpose, 16)
         for secret in (b"a" * 32, b"b" * 32)
         for context in (("x", "y"), ("xy", ""), ("x", "z"))
         for purpose in ("one", "two")
@@ -46,12 +49,35 @@ def test_every_part_changes_every_stream() -> None:
 
 
 def test_draws_are_standard_normal_and_symmetric() -> None:
-    drawn = Streams(b"s" * 32, ()).draw_normals("carrier", 20_000)
+    drawn = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_normals("carrier", 20_000)
     assert kstest(drawn, "norm").pvalue > 0.01
-    signs = Streams(b"s" * 32, ()).draw_signs("messages", 100, 200)
+    signs = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_signs("messages", 100, 200)
     assert abs(signs.mean()) < 4 / 20_000**0.5
-    directions = Streams(b"s" * 32, ()).draw_directions("u", 50, 7)
+    directions = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_directions("u", 50, 7)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, rtol=1e-5)
+
+
+@given(n=st.integers(1, 200), start=st.integers(0, 40), n_bits=st.integers(1, 41))
+def test_weights_belong_to_bits_in_turns(n: int, start: int, n_bits: int) -> None:
+    start %= n_bits
+    bits = (start + np.arange(n)) % n_bits
+    terms = np.arange(1, n + 1, dtype=np.float32)
+    np.testing.assert_array_equal(sum_by_bit(terms, start, n_bits), np.bincount(bits, terms, minlength=n_bits))
+    signs = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_signs("messages", n_bits)
+    np.testing.assert_array_equal(spread_by_bit(signs, start, n), signs[bits])
+
+
+def test_each_weight_moves_by_the_strength_and_t_is_the_correlation(marked: Any, tmp_path: Path) -> None:
+    owner, embedding = marked[WEIGHTS.name]
+    pairs = [
+        ((theirs.weight - ours.weight).detach() / ours.weight.std().item(), ours)
+        for theirs, ours in zip(embedding.model.matrices(), owner.matrices(), strict=True)
+    ]
+    for change, _ in pairs:
+        torch.testing.assert_close(change.abs(), torch.full_like(change, WEIGHTS.strength), rtol=1e-3, atol=1e-5)
+    n = sum(change.numel() for change, _ in pairs)
+    evidence = read(WEIGHTS, embedding.model, embedding.key, owner, tmp_path)
+    assert evidence.facts["T"] == pytest.approx(n**0.5, rel=1e-3)  # n moves of one size, all the right way
 
 
 # The exact null
@@ -99,6 +125,12 @@ def test_a_method_that_learns_its_decoder_breaks_the_promise(tmp_path: Path) -> 
     relative = {"relative": learner.embed(owner, toy_context(tmp_path, "another")).model}
     with pytest.raises(AssertionError, match="too small too often"):
         Learner().test_p_is_super_uniform_on_innocent_models(learner, owner, relative, tmp_path)
+
+
+@pytest.mark.parametrize("method", [FEATURES, WEIGHTS], ids=lambda method: method.name)
+def test_a_difference_of_nothing_is_no_coin(method: amb.Method, marked: Any, tmp_path: Path) -> None:
+    owner, embedding = marked[method.name]
+    assert exact_test(read(method, owner, embedding.key, owner, tmp_path)).p_value == 1
 
 
 # Marks

@@ -1,0 +1,87 @@
+"""A small real sweep that workers of any executor can compute: an installed toy plugin, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from amb.plugin import manager as plugins
+
+PLUGIN: Final = '''
+import time
+from typing import ClassVar
+import amb
+from amb.testing.toy import ToyLoader, ToyMethod, ToySuite
+
+class Slow(amb.Attack):
+    """Leaves the model as it is, and takes its time."""
+    name: ClassVar[str] = "slow"
+    seconds: float = 1.0
+    """How long."""
+    draw: int = 0
+    """Another number is another model."""
+    def apply(self, model, ctx):
+        time.sleep(self.seconds)
+        return model.copy()
+
+@amb.hookimpl
+def amb_register_suites():
+    return [ToySuite]
+
+@amb.hookimpl
+def amb_register_models():
+    return [ToyLoader]
+
+@amb.hookimpl
+def amb_register_methods():
+    return [ToyMethod]
+
+@amb.hookimpl
+def amb_register_attacks():
+    return [Slow]
+'''
+SWEEP: Final[Mapping[str, Any]] = {
+    "name": "toy",
+    "suites": "toy",
+    "methods": [{"toy": {"n": [8, 16]}}],
+    "attacks": ["prune20", "forge-messages", "slow:seconds=1.5"],
+    "seeds": [0, 1],
+}
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the plugin where this process and its workers find it, as `pip install --target` would leave it."""
+    (folder / "toy_site.py").write_text(PLUGIN)
+    info = folder / "toy_site-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-site\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[amb]\ntoy-site = toy_site\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    monkeypatch.setenv("AMB_DISABLE_PLUGINS", "mlflow")
+    plugins.manager.cache_clear()
+
+
+def summarise(document: Mapping[str, Any]) -> list[Any]:
+    """Of every cell all that is not a time: digests of models, keys and evidence, verdicts, utility."""
+    measured = ("seconds", "peak_memory_mib", "cached", "run")
+    return sorted(
+        ({key: value for key, value in cell.items() if key not in measured} for cell in document["cells"]), key=str
+    )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait until it holds, or fail."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.02)
+
+
+def n_finished(output: Path) -> int:
+    """Suspects that a store has evidence of."""
+    return len(list(output.glob("store/evidence/*/record.json")))

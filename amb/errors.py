@@ -27,6 +27,8 @@ LONGEST_NAME: Final = 200
 """Letters of a name up to which near ones are looked for, and of a text that a message quotes."""
 _PASSWORD: Final = re.compile(r"""(://[^\s/@:'"]*:)(?!\d{1,5}/)[^\s'"<>]{1,256}@""")
 """Of `scheme://user:secret@host`; a port and a path with an @ are none."""
+_PASSWORD_WORD: Final = re.compile(r"""(\b(?:ssl)?password=)[^\s&'"<>]+""", re.IGNORECASE)
+"""Of `scheme://host/name?password=secret`, as PostgreSQL takes it."""
 
 
 def printable(text: str) -> str:
@@ -40,8 +42,8 @@ def printable_lines(text: str) -> str:
 
 
 def mask_passwords(text: str) -> str:
-    """Text with `***` for the password of every `scheme://user:password@host`."""
-    return _PASSWORD.sub(r"\1***@", text)
+    """Text with `***` for the password of every `scheme://user:password@host`, and for what follows `password=`."""
+    return _PASSWORD_WORD.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 def shortened(value: object) -> str:

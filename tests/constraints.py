@@ -25,6 +25,8 @@ def resolve(constraints: Path) -> str:
         "--extra",
         "dispute",
         "--extra",
+        "postgres",
+        "--extra",
         "ray",
         "-c",
         str(constraints),

@@ -22,6 +22,11 @@ from amb.runtime.progress import Bars, Lines, Silent
         ("http://user:se\ncret@host", "http://user:***@host"),
         ("http://host:8080/x@y", "http://host:8080/x@y"),
         ("http://host:8080", "http://host:8080"),
+        (
+            "postgresql://host/db?user=u&password=se@cret&sslmode=require",
+            "postgresql://host/db?user=u&password=***&sslmode=require",
+        ),
+        ("cannot connect: host=h password=secret dbname=x", "cannot connect: host=h password=*** dbname=x"),
         ("hf/a/b@main, mail a:b@c", "hf/a/b@main, mail a:b@c"),
     ],
 )

@@ -21,6 +21,7 @@ COMMANDS = {
     "stop": "Ask a sweep that goes on elsewhere to stop.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",
+    "compare": "Compare methods on the same suspects, pair by pair, with exact tests.",
     "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",

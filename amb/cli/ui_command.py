@@ -47,7 +47,7 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
 
     Where MLFLOW_TRACKING_URI names a server, its addresses are printed and nothing is started.
     """
-    from amb.tracking.connection import is_remote, tracking_uri
+    from amb.tracking.connection import is_remote, strip_password, tracking_uri
     from amb.tracking.links import connect, links
     from amb.tracking.server import pick_port, serving
 
@@ -55,7 +55,8 @@ def command(sweep: str | None, output_dir: Path, port: int | None, host: str, no
     uri = tracking_uri(output_dir)
     pages = links(client, experiment, sweep, _print_message)
     if is_remote(uri):
-        _print_pages(uri.rstrip("/"), uri.rstrip("/"), pages, no_browser)
+        address = strip_password(uri).rstrip("/")
+        _print_pages(address, address, pages, no_browser)
         return 0
     _warn_of_others(host)
     signal.signal(signal.SIGTERM, _raise_interrupt)

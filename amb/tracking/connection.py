@@ -1,20 +1,24 @@
-"""Where runs are tracked, and a client of that place: a server, or MLflow's SQLite file in the output folder."""
+"""Where runs are tracked, and a client of that place: a server, a database, or MLflow's SQLite file in the output folder."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from amb.errors import printable, shortened
+from amb.errors import mask_passwords, printable, shortened
 from amb.tracking.database import EXPERIMENT, ensure_database
+from amb.tracking.postgres import alone, name_driver, require_driver
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _FILE: Final = "sqlite:///"
+_DATABASES: Final = ("postgresql", "mysql", "mssql")
 _QUICK: Final = 5
 """Seconds for a request beside a run."""
 _SETTINGS: Final = {
@@ -24,11 +28,23 @@ _SETTINGS: Final = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
 }
 """What MLflow does where the user has not said otherwise."""
+_QUIET: Final = {"alembic": "ERROR", "mlflow.store.db.utils": "CRITICAL", "psycopg": "ERROR"}
+"""Loggers that tell of every step in which tables are made, of a lost connection in pages, and of two that told the same."""
+
+
+class Place(NamedTuple):
+    """Where runs are told."""
+
+    client: MlflowClient
+    experiment: str
+    """Id of amb's."""
+    keeps_files: bool
+    """Whether files can be told too."""
 
 
 def tracking_uri(output: Path) -> str:
     """`MLFLOW_TRACKING_URI`, or an SQLite file in the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(output)
+    return name_driver(os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(output))
 
 
 def _own_uri(output: Path) -> str:
@@ -46,16 +62,26 @@ def show_uri(uri: str) -> str:
     return shortened(printable(uri))
 
 
+def strip_password(uri: str) -> str:
+    """An address that can be opened and kept: without user and password, for which a browser asks."""
+    return mask_passwords(re.sub(r"://[^/?#]*@", "://", uri, count=1))
+
+
 def explain_error(error: BaseException) -> str:
     """What is at the bottom of an error, in a few words: `ConnectionRefusedError: [Errno 111] Connection refused`."""
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return shortened(printable(f"{type(error).__name__}: {error}"))
+    return shortened(printable(" ".join(f"{type(error).__name__}: {error}".split())))
 
 
 def is_remote(uri: str) -> bool:
     """Whether tracking data lies behind a server that somebody runs already."""
     return uri.lower().startswith(("http://", "https://"))
+
+
+def is_database(uri: str) -> bool:
+    """Whether it is a database server's, without MLflow's server before it: many machines may share it, and no folder."""
+    return uri.lower().startswith(_DATABASES)
 
 
 def is_file(uri: str) -> bool:
@@ -75,20 +101,28 @@ def import_mlflow(seconds: int = _QUICK) -> None:
     """
     import logging
 
-    limits = dict.fromkeys(("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"), str(seconds))
-    for name, value in (_SETTINGS | limits).items():
+    limits = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "PGCONNECT_TIMEOUT")
+    for name, value in (_SETTINGS | dict.fromkeys(limits, str(seconds))).items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow.store.db.utils"):  # which tell of every step in which a file is made
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
     import mlflow.tracking.client  # noqa: F401
 
 
-def open_client(output: Path, say: Callable[[str], None]) -> tuple[MlflowClient, str]:
-    """A client, and the id of amb's experiment, made where there is none; after `import_mlflow`. Raises what MLflow raises."""
+def open_client(output: Path, say: Callable[[str], None]) -> Place:
+    """A client and amb's experiment, made where there is none; after `import_mlflow`. Raises what MLflow raises."""
     uri = tracking_uri(output)
+    with opening(output, uri, say) as client:
+        return Place(client, _find_experiment(client, output, uri), not is_database(uri))
+
+
+@contextmanager
+def opening(output: Path, uri: str, say: Callable[[str], None]) -> Iterator[MlflowClient]:
+    """A client; while this is held nobody else makes tables or experiments in a database. Raises what MLflow raises."""
+    require_driver(uri)
     mend_database(output, uri, say)
-    client = make_client(uri)
-    return client, _find_experiment(client, output, uri)
+    with alone(uri):
+        yield make_client(uri)
 
 
 def make_client(uri: str) -> MlflowClient:
@@ -107,14 +141,20 @@ def _find_experiment(client: MlflowClient, output: Path, uri: str) -> str:
 
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        artifacts = (output / "mlartifacts").resolve().as_uri() if is_file(uri) else None
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            return str(client.create_experiment(EXPERIMENT, artifact_location=_choose_location(output, uri)))
         except MlflowException:  # another process was quicker
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
                 raise
     return str(found.experiment_id)
+
+
+def _choose_location(output: Path, uri: str) -> str | None:
+    """Where files of the experiment lie; a database names no machine's folder, but the server that may be put before it."""
+    if is_database(uri):
+        return f"mlflow-artifacts:/{EXPERIMENT}"
+    return (output / "mlartifacts").resolve().as_uri() if is_file(uri) else None
 
 
 def print_notice(text: str) -> None:

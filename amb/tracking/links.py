@@ -9,13 +9,14 @@ from sqlite3 import DatabaseError
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from amb.errors import AmbError, BadParamsError, MissingError, near_names, shortened
+from amb.errors import AmbError, BadParamsError, MissingError, near_names
 from amb.results.latest import keep_latest
 from amb.tracking.connection import (
+    explain_error,
     find_database,
     import_mlflow,
     is_file,
-    mend_database,
+    opening,
     print_notice,
     show_uri,
     tracking_uri,
@@ -44,15 +45,14 @@ def connect(output: Path) -> tuple[MlflowClient, str]:
         how = "`amb track sync` fills it from the results" if (output / "runs").is_dir() else "Run something first"
         raise MissingError(f"There is no MLflow data at {find_database(uri)}. {how}, or say where: --output-dir.")
     import_mlflow(_LONGEST_REQUEST)
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        mend_database(output, uri, print_notice)
-        client = MlflowClient(uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
-    except (MlflowException, OSError, DatabaseError) as error:
-        raise AmbError(f"MLflow's data at {show_uri(uri)} cannot be read: {shortened(error)}") from None
+        with opening(output, uri, print_notice) as client:
+            found = client.get_experiment_by_name(EXPERIMENT)
+    except (MlflowException, SQLAlchemyError, OSError, DatabaseError) as error:
+        raise AmbError(f"MLflow's data at {show_uri(uri)} cannot be read: {explain_error(error)}") from None
     if found is None:
         raise MissingError(f"Nothing is tracked at {show_uri(uri)}. Run something first: amb run, amb sweep.")
     return client, str(found.experiment_id)

@@ -190,7 +190,7 @@ def run_tags(run: TrackedRun, level: str) -> dict[str, str]:
 
 def _list_asked(run: TrackedRun, method: str) -> dict[str, Any]:
     return {
-        "method": labels(run.methods)[method],
+        "method": run.label(method),
         "method_spec": method,
         "suite": run.facts.suite,
         "owner": run.facts.owner,

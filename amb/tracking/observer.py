@@ -25,9 +25,11 @@ from amb.tracking.connection import (
     open_client,
     print_notice,
     show_uri,
+    strip_password,
     tracking_uri,
 )
 from amb.tracking.patience import Patience
+from amb.tracking.postgres import require_driver
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_run
 from amb.tracking.turns import hold_run
@@ -62,6 +64,7 @@ class _Live:
 
 @hookimpl(trylast=True)
 def amb_run_started(run: Run) -> None:
+    require_driver(tracking_uri(run.output))
     run.links["mlflow"] = _describe_look(run)
     lock = hold_run(run.folder)
     if time.monotonic() - _given_up.get(tracking_uri(run.output), -_QUIET_AFTER_FAILURE) < _QUIET_AFTER_FAILURE:
@@ -82,7 +85,7 @@ def amb_cell_finished(run: Run, cell: Cell, result: CellResult) -> None:
     if not isinstance(live, _Live):
         return
     now, document = _now(), result.to_json() if result.verdict else None
-    files = Files(document, result.evidence, run.profile_figure)
+    files = Files(document, result.evidence)
     live.background.add(partial(live.session.tell_cell, record_of(result, run), files, now, now))
     live.n_cells[cell.method] += 1
     if live.n_cells[cell.method] == len(run.plan.suspects):
@@ -149,7 +152,7 @@ def _describe_look(run: Run) -> str:
     """A command or an address that shows the run."""
     uri = tracking_uri(run.output)
     if is_remote(uri):
-        return uri
+        return strip_password(uri)
     words = ["amb", "ui", "--output-dir", str(run.output), *(["--sweep", run.sweep] if run.sweep else [])]
     return shlex.join(words)
 

@@ -66,7 +66,7 @@ class Server:
         )
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", tracking_uri(output), "--allowed-hosts", hosts),
+            *("--allowed-hosts", hosts),
             *("--cors-allowed-origins", f"http://{QUIET_NAME}:{port}"),
             *("--artifacts-destination", (output / "mlartifacts").resolve().as_uri()),
         ]
@@ -74,7 +74,11 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=output,
-                env={**os.environ, **QUIET},
+                env={
+                    **os.environ,
+                    **QUIET,
+                    "MLFLOW_BACKEND_STORE_URI": tracking_uri(output),
+                },  # whoever runs `ps` sees words
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

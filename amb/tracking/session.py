@@ -1,12 +1,17 @@
 """Tells MLflow one run: in it a summary per method, in that its cells. Whatever was told before is found and not told again.
 
 Every MLflow run carries the tag `amb.id`, which follows from the results, and is FINISHED or FAILED only when all of it
-is there. So a call that failed half-way, or whose process was killed, is simply made again. A key never gets here: only
-its digest. What is told is in `amb/tracking/metrics.py`.
+is there. So a call that failed half-way, or whose process was killed, is simply made again. A cell takes three calls, and
+two for its files. A key never gets here: only its digest. What is told is in `amb/tracking/metrics.py`.
+
+Nothing in MLflow keeps two machines from making the same run at once, so whoever made one looks again afterwards. Of runs
+with one identity the least id stays: whoever sees two of them takes the same one away, and as the later of two makers
+looks after both were made, none is left twice and none is lost.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +27,6 @@ from amb.tracking.metrics import (
     cell_metrics,
     cell_params,
     cell_tags,
-    labels,
     run_tags,
     summary_curves,
     summary_metrics,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from amb.api.records import EmbeddingFacts
     from amb.results.records import CellRecord
     from amb.results.run_records import EmbeddingRecord
+    from amb.tracking.connection import Place
     from amb.tracking.tracked_run import TrackedRun
 
 _IDENTITY: Final = "amb.id"
@@ -46,7 +51,9 @@ _PROCESS: Final = "amb.process"
 _PARENT: Final = "mlflow.parentRunId"
 _WHOLE: Final = ("FINISHED", "FAILED")
 _BATCH: Final = 1000
-"""Most metrics that MLflow takes in one call, and runs that it gives."""
+"""Most metrics that MLflow takes in one call."""
+_PAGE: Final = 250
+"""Runs that are asked for at once: a busy server takes seconds for them, as it sends all that it knows of each."""
 
 
 class Summary(NamedTuple):
@@ -72,6 +79,8 @@ class _Known:
 
     id: str
     started: int
+    files: str
+    """Where its artefacts lie."""
     status: str = "RUNNING"
     params: set[str] = field(default_factory=set)
     parent: str | None = None
@@ -86,16 +95,16 @@ class _Known:
 class Session:
     """What MLflow knows of a run, and how it learns the rest. Times are in milliseconds since 1970."""
 
-    def __init__(
-        self, open_client: Callable[[], tuple[MlflowClient, str]], run: TrackedRun, *, is_new: bool = False
-    ) -> None:
+    def __init__(self, open_client: Callable[[], Place], run: TrackedRun, *, is_new: bool = False) -> None:
         self.run = run
         self.n_cells = 0
         """Cells told in this session."""
         self.n_closed = 0
         """MLflow runs that were left RUNNING, by a process that is gone, and are closed now."""
+        self.n_changes = 0
+        """MLflow runs that were made, taken away or moved."""
         self._open_client = open_client
-        self._place: tuple[MlflowClient, str] | None = None
+        self._place: Place | None = None
         self._known: dict[str, _Known] | None = {} if is_new else None
         """None where it has to be looked up: in an older run, and after a failure."""
 
@@ -109,16 +118,21 @@ class Session:
         with self._looking_again():
             self._find_run(started)
 
+    def look_again(self) -> None:
+        """Forget what is there, for somebody else may have told the same."""
+        self._known = None
+
     def close_abandoned(self) -> None:
         """Close what killed processes of this machine have left RUNNING, of whatever run."""
-        self.n_closed += _close_abandoned(*self._connect())
+        place = self._connect()
+        self.n_closed += _close_abandoned(place.client, place.experiment)
 
     def tell_cell(self, cell: CellRecord, files: Files, started: int, ended: int | None = None) -> None:
         """A cell, unless it is there."""
         what = ("cell", cell.method, cell.kind, cell.suspect, cell.attack)
         with self._looking_again():
             above = self._find_summary(cell.method, started)
-            name = f"{cell.suspect} · {labels(self.run.methods).get(cell.method, cell.method)}"
+            name = f"{cell.suspect} · {self.run.label(cell.method)}"
             made = self._find_or_create(what, name, cell_tags(self.run, cell), started, above)
             if not made.is_whole:
                 self._log_figures(made, cell_metrics(cell), cell_params(self.run, cell), cell_curves(cell))
@@ -153,7 +167,7 @@ class Session:
     def _find_summary(self, method: str, started: int) -> _Known:
         """The run above the cells of a method, made with the first of them; its figures come with the last."""
         above = self._find_run(started)
-        name = f"{labels(self.run.methods).get(method, method)} · {self.run.facts.owner} · seed {self.run.facts.seed}"
+        name = f"{self.run.label(method)} · {self.run.facts.owner} · seed {self.run.facts.seed}"
         made = self._find_or_create(("summary", method), name, run_tags(self.run, "summary"), started, above)
         self._log_figures(made, {}, summary_params(self.run, method))
         return made
@@ -169,31 +183,32 @@ class Session:
             self._known = None
             raise
 
-    def _connect(self) -> tuple[MlflowClient, str]:
+    def _connect(self) -> Place:
         if self._place is None:
             self._place = self._open_client()
         return self._place
 
     def _look(self) -> dict[str, _Known]:
-        """What MLflow has of this run. Of two that are the same one goes: a server was slower than our patience."""
+        """What MLflow has of this run, by identity."""
         if self._known is None:
-            client, experiment = self._connect()
+            place = self._connect()
+            name = text(self.run.facts.id).replace('"', "?")
             found: dict[str, _Known] = {}
-            for run in _search(
-                client, experiment, f'tags.`amb.run` = "{text(self.run.facts.id).replace(chr(34), "?")}"'
+            for run in sorted(
+                _search(place.client, place.experiment, f'tags.`amb.run` = "{name}"'),
+                key=lambda run: str(run.info.run_id),
             ):
-                name, here = _find_identity(run), _describe(run)
-                other = found.setdefault(name, here)
-                if other is not here:
-                    found[name], extra = (here, other) if here.is_whole and not other.is_whole else (other, here)
-                    client.delete_run(extra.id)
+                here = _describe(run)
+                if found.setdefault(_find_identity(run), here) is not here:
+                    _take_away(place.client, here.id)
+                    self.n_changes += 1
             self._known = found
         return self._known
 
     def _find_or_create(
         self, what: Sequence[str], name: str, tags: Mapping[str, str], started: int, above: _Known | None = None
     ) -> _Known:
-        client, experiment = self._connect()
+        client, experiment, _ = self._connect()
         identity = _identify(self.run.facts.id, what)
         there = self._look().get(identity)
         if there is None:
@@ -201,10 +216,12 @@ class Session:
             own = {"mlflow.runName": text(name)[:500], _PROCESS: name_process(), _IDENTITY: identity, **nested}
             told = {**{tag: text(value) for tag, value in tags.items()}, **own}
             made = client.create_run(experiment, start_time=started, tags=told)
-            there = self._look()[identity] = _Known(str(made.info.run_id), started, parent=above.id if above else None)
+            there = self._look()[identity] = _describe(made, is_found=False)
+            self.n_changes += 1
         elif above and there.parent != above.id:
             client.set_tag(there.id, _PARENT, above.id)
             there.parent = above.id
+            self.n_changes += 1
         return there
 
     # What is told
@@ -225,7 +242,7 @@ class Session:
             for tau, value in enumerate(curve)
         ]
         new = [Param(name, text(value)) for name, value in params.items() if name not in made.params]
-        client, _ = self._connect()
+        client = self._connect().client
         if points or new:
             client.log_batch(made.id, metrics=points[:_BATCH], params=new)
         for start in range(_BATCH, len(points), _BATCH):
@@ -233,17 +250,23 @@ class Session:
         made.params |= {param.key for param in new}
 
     def _log_files(self, made: _Known, files: Files, name: str) -> None:
-        client, _ = self._connect()
-        if files.document is not None:
-            client.log_dict(made.id, dict(files.document), name)
-        if files.evidence and files.evidence.exists():
-            _log_evidence(client, made.id, files.evidence)
-        if files.figure and files.figure.exists():
-            client.log_artifact(made.id, str(files.figure))
+        """The artefacts, straight to where they lie: MLflow's client would ask for that place first."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client, _, keeps_files = self._connect()
+        if not keeps_files:
+            return
+        with open_scratch() as folder:
+            written = list(_write_files(files, folder, name))
+            if not written:
+                return
+            place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri)
+            for path in written:
+                place.log_artifact(str(path))
 
     def _close(self, made: _Known, status: str, ended: int | None) -> None:
         if made.status != status:
-            self._connect()[0].set_terminated(made.id, status, ended)
+            self._connect().client.set_terminated(made.id, status, ended)
             self.n_closed += made.is_found and made.status == "RUNNING"
             made.status = status
 
@@ -266,19 +289,30 @@ def name_process() -> str:
 
 
 def _search(client: MlflowClient, experiment: str, query: str) -> list[MlflowRun]:
-    """All that match, page by page."""
-    page = client.search_runs([experiment], query, max_results=_BATCH)
-    found = list(page)
+    """All that match, page by page, each once: one that others push on while we read is on two pages."""
+    page = client.search_runs([experiment], query, max_results=_PAGE)
+    found = {run.info.run_id: run for run in page}
     while page.token:
-        page = client.search_runs([experiment], query, max_results=_BATCH, page_token=page.token)
-        found += page
-    return found
+        page = client.search_runs([experiment], query, max_results=_PAGE, page_token=page.token)
+        found.update({run.info.run_id: run for run in page})
+    return list(found.values())
 
 
-def _describe(run: MlflowRun) -> _Known:
+def _take_away(client: MlflowClient, run_id: str) -> None:
+    """Delete a run, as far as MLflow deletes: `mlflow gc` removes it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException:
+        if client.get_run(run_id).info.lifecycle_stage != "deleted":  # somebody else was quicker
+            raise
+
+
+def _describe(run: MlflowRun, *, is_found: bool = True) -> _Known:
     info, data = run.info, run.data
-    params, parent = set(data.params), data.tags.get(_PARENT)
-    return _Known(str(info.run_id), int(info.start_time), str(info.status), params, parent, is_found=True)
+    known = (str(info.run_id), int(info.start_time), str(info.artifact_uri), str(info.status))
+    return _Known(*known, set(data.params), data.tags.get(_PARENT), is_found)
 
 
 def _identify(run: str, what: Sequence[str]) -> str:
@@ -297,15 +331,24 @@ def _find_identity(run: MlflowRun) -> str:
     return _identify(tags["amb.run"], (level, *what))
 
 
-def _log_evidence(client: MlflowClient, run_id: str, path: Path) -> None:
+def _write_files(files: Files, folder: Path, name: str) -> Iterator[Path]:
+    """What MLflow gets of them, as files; `name` is the document's."""
+    if files.document is not None:
+        (folder / name).write_text(json.dumps(dict(files.document), indent=2, default=str), encoding="utf-8")
+        yield folder / name
+    if files.evidence and files.evidence.exists():
+        _write_public(files.evidence, folder / "evidence.npz")
+        yield folder / "evidence.npz"
+    if files.figure and files.figure.exists():
+        yield files.figure
+
+
+def _write_public(evidence: Path, public: Path) -> None:
     """Which symbols were wrong, not what they were: the messages are part of the key and stay in the store."""
     import numpy as np
 
     from amb.api.records import Evidence
 
-    evidence = Evidence.load(path)
-    wrong = (evidence.expected != evidence.observed).astype(np.int64)
-    with open_scratch() as folder:
-        public = folder / "evidence.npz"
-        Evidence(np.zeros_like(wrong), wrong, evidence.alphabet).save(public)
-        client.log_artifact(run_id, str(public))
+    read = Evidence.load(evidence)
+    wrong = (read.expected != read.observed).astype(np.int64)
+    Evidence(np.zeros_like(wrong), wrong, read.alphabet).save(public)

@@ -17,6 +17,7 @@ from amb.results.records import CellRecord, parse_cell
 from amb.runtime.wording import count
 from amb.tracking.background import Background
 from amb.tracking.connection import explain_error, import_mlflow, open_client, show_uri, tracking_uri
+from amb.tracking.postgres import require_driver
 from amb.tracking.session import Files, Session, Summary
 from amb.tracking.tracked_run import describe_stored
 from amb.tracking.turns import hold_run
@@ -29,6 +30,8 @@ _LONGEST_REQUEST: Final = 20
 _LONGEST_JOB: Final = 60.0
 """Seconds that MLflow may take for a cell, or to make its file."""
 _ATTEMPTS: Final = 3
+_MOST_PASSES: Final = 10
+"""Times that a run is gone through, while others tell the same; two are enough where nobody does."""
 _OF_THE_RUN: Final = ("suite", "owner", "sweep", "run")
 """Keys that a run puts beside a cell's own."""
 _REFUSALS: Final = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
@@ -59,15 +62,17 @@ def sync(
 ) -> list[SyncedRun]:
     """Tell what is missing, run by run. Raises MissingError where there are no results, AmbError where MLflow fails."""
     stored = find_runs(output, sweep)
+    require_driver(tracking_uri(output))
     import_mlflow(_LONGEST_REQUEST)
     connect = cache(partial(open_client, output, say))
     figures = _find_figures(output)
     synced: list[SyncedRun] = []
     for run in progress.track(stored, "runs for MLflow", len(stored)):
         session = Session(connect, describe_stored(run.facts, registry))
+        is_first = all(each.state == "running" for each in synced)
         synced.append(SyncedRun(run.id))
-        error = _sync_run(_Stored(run, output, figures.get(_spell(run.facts.get("profile")))), session, synced[-1])
-        if error:
+        here = _Stored(run, output, figures.get(_spell(run.facts.get("profile"))))
+        if error := _sync_run(here, session, synced[-1], is_first=is_first):
             told = count(sum(each.told for each in synced), "cell")
             raise AmbError(
                 f"MLflow at {show_uri(tracking_uri(output))} does not take what it is told ({error}); it has been told "
@@ -76,7 +81,7 @@ def sync(
     return synced
 
 
-def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
+def _sync_run(stored: _Stored, session: Session, result: SyncedRun, *, is_first: bool) -> str:
     """Tell a run what MLflow lacks of it; why that failed, where others would fail too."""
     from filelock import Timeout
 
@@ -87,7 +92,7 @@ def _sync_run(stored: _Stored, session: Session, result: SyncedRun) -> str:
         return ""
     background = Background()
     try:
-        for job in stored.list_jobs(session):
+        for job in stored.list_passes(session, is_first=is_first):
             background.add(job)
             if not background.wait(_LONGEST_JOB, _ATTEMPTS):
                 return _explain(background.error, result, is_alone=session.is_connected)
@@ -124,11 +129,21 @@ class _Stored:
             {name: value for name, value in cell.items() if name not in _OF_THE_RUN} for cell in self.run.read_cells()
         ]
 
-    def list_jobs(self, session: Session) -> Iterator[Callable[[], None]]:
-        """All that there is to tell, in the order in which a run that goes on tells it."""
+    def list_passes(self, session: Session, *, is_first: bool) -> Iterator[Callable[[], None]]:
+        """All that there is to tell, until there is nothing more: others may tell the same at the same time."""
+        if is_first:  # whatever run they belong to
+            yield session.close_abandoned
+        for _ in range(_MOST_PASSES):
+            before = session.n_changes
+            session.look_again()
+            yield from self._list_jobs(session)
+            if session.n_changes == before:
+                return
+
+    def _list_jobs(self, session: Session) -> Iterator[Callable[[], None]]:
+        """One pass, in the order in which a run that goes on tells it."""
         facts, (started, ended) = session.run.facts, self._find_times()
         where = {"suite": facts.suite, "owner": facts.owner, "sweep": facts.sweep, "run": facts.id}
-        yield session.close_abandoned
         yield partial(session.begin, started)
         records = [parse_cell({**cell, **where}) for cell in self.cells]
         for cell, record in zip(self.cells, records, strict=True):
@@ -163,7 +178,7 @@ class _Stored:
     def _find_files(self, cell: Mapping[str, Any], record: CellRecord) -> Files:
         digest = Path(str(record.digests.get("evidence") or "none")).name
         evidence = self.output / "store" / "evidence" / digest / "evidence.npz"
-        return Files(cell if record.verdict else None, evidence, self.figure)
+        return Files(cell if record.verdict else None, evidence)
 
 
 def _name_status(cells: Sequence[CellRecord], n_cells: int) -> str:

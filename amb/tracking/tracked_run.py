@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from amb.api.component import value_text
 from amb.results.run_records import RunRecord, parse_run
+from amb.tracking.metrics import labels
 
 if TYPE_CHECKING:
     from amb.api.interfaces import Method
@@ -39,6 +41,14 @@ class TrackedRun:
     def method(self, spec: str) -> MethodFacts:
         """The method of a canonical spec."""
         return next((each for each in self.methods if each.spec == spec), MethodFacts(spec, spec, {}))
+
+    def label(self, spec: str) -> str:
+        """A short name for one of its methods."""
+        return self._labels[spec]
+
+    @cached_property
+    def _labels(self) -> Mapping[str, str]:
+        return labels(self.methods)
 
     @property
     def precision(self) -> str:

@@ -91,7 +91,7 @@ def test_every_named_metric_tag_and_parameter_is_there(tracked_manager: Manager,
     steps = client.get_metric_history(child.info.run_id, "detection_rate_at_tau")
     assert [point.value for point in sorted(steps, key=lambda point: point.step)] == list(result.verdict.curve)
     names = {item.path for item in client.list_artifacts(child.info.run_id)}
-    assert names == {"verdict.json", "evidence.npz", "profile.png"}
+    assert names == {"verdict.json", "evidence.npz"}
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"run.json", "profile.png"}
 
 

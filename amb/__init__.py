@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from amb.api.executors import Pool as Pool
     from amb.api.executors import Report as Report
     from amb.api.forging import forge_labels as forge_labels
+    from amb.api.forging import grind as grind
     from amb.api.forging import label_agreement as label_agreement
     from amb.api.forging import require_forgery as require_forgery
+    from amb.api.forging import require_key as require_key
     from amb.api.interfaces import Attack as Attack
     from amb.api.interfaces import Edit as Edit
     from amb.api.interfaces import Forgery as Forgery
@@ -51,6 +53,11 @@ if TYPE_CHECKING:
     from amb.api.records import SuspectFacts as SuspectFacts
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
+    from amb.api.secret import Streams as Streams
+    from amb.api.secret import draw_secret as draw_secret
+    from amb.api.secret import open_secret as open_secret
+    from amb.api.secret import require_same as require_same
+    from amb.api.secret import require_sound as require_sound
     from amb.api.types import Access as Access
     from amb.api.types import CheckpointFiles as CheckpointFiles
     from amb.api.types import ClaimKind as ClaimKind
@@ -62,6 +69,7 @@ if TYPE_CHECKING:
     from amb.api.types import Protected as Protected
     from amb.api.types import Role as Role
     from amb.api.types import Sibling as Sibling
+    from amb.api.types import Thief as Thief
     from amb.api.types import Work as Work
     from amb.api.vision import Affine as Affine
     from amb.api.vision import Backbone as Backbone
@@ -114,6 +122,7 @@ if TYPE_CHECKING:
     from amb.python.ownership import protect as protect
     from amb.python.ownership import verify as verify
     from amb.python.results import Results as Results
+    from amb.python.results import compare as compare
     from amb.python.results import load_results as load_results
     from amb.python.runs import run as run
     from amb.python.sweeps import sweep as sweep
@@ -154,8 +163,10 @@ _HOME = {
     "amb.api.executors": {"Assignment": "Assignment", "Executor": "Executor", "Pool": "Pool", "Report": "Report"},
     "amb.api.forging": {
         "forge_labels": "forge_labels",
+        "grind": "grind",
         "label_agreement": "label_agreement",
         "require_forgery": "require_forgery",
+        "require_key": "require_key",
     },
     "amb.api.interfaces": {
         "Attack": "Attack",
@@ -181,6 +192,13 @@ _HOME = {
         "Verdict": "Verdict",
     },
     "amb.api.run": {"Run": "Run"},
+    "amb.api.secret": {
+        "Streams": "Streams",
+        "draw_secret": "draw_secret",
+        "open_secret": "open_secret",
+        "require_same": "require_same",
+        "require_sound": "require_sound",
+    },
     "amb.api.types": {
         "Access": "Access",
         "CheckpointFiles": "CheckpointFiles",
@@ -193,6 +211,7 @@ _HOME = {
         "Protected": "Protected",
         "Role": "Role",
         "Sibling": "Sibling",
+        "Thief": "Thief",
         "Work": "Work",
     },
     "amb.api.vision": {
@@ -250,7 +269,7 @@ _HOME = {
         "load_model": "load_model",
     },
     "amb.python.ownership": {"judge": "judge", "protect": "protect", "verify": "verify"},
-    "amb.python.results": {"Results": "Results", "load_results": "load_results"},
+    "amb.python.results": {"Results": "Results", "compare": "compare", "load_results": "load_results"},
     "amb.python.runs": {"run": "run"},
     "amb.python.sweeps": {"sweep": "sweep"},
     "amb.runtime.batch_size": {"BatchSizeLimiter": "BatchSizeLimiter"},

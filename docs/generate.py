@@ -144,6 +144,7 @@ def _facts(cls: type[Component]) -> Iterator[tuple[str, str]]:
         yield "Usual τ", str(component.default_tau) if isinstance(component, Method) else "by its parameters"
     elif issubclass(cls, Attack):
         yield "Aims at", "the verification" if issubclass(cls, Forgery) else "the model"
+        yield "The thief", cls.thief
         yield "The attacker knows", _knows(cls)
         if cls.requires:
             yield "Needs", ", ".join(f"`{name}`" for name in cls.requires) + ": `pip install activemark-bench[attacks]`"

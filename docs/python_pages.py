@@ -20,7 +20,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "front_door": (
         "The front door",
         "What the command line does, from Python, with the same words. [The tutorial](/docs/python.md) shows it at work.",
-        ["run", "sweep", "load_results", "Results", "Sweep", "Compute", "list", "get_method", "get_attack", "get_suite",
+        ["run", "sweep", "load_results", "compare", "Results", "Sweep", "Compute", "list", "get_method", "get_attack", "get_suite",
          "load_model", "build_model", "protect", "verify", "judge"],
     ),
     "components": (
@@ -31,8 +31,8 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "words": (
         "Words and small values",
         "What components declare themselves with.",
-        ["Access", "Null", "Protected", "Knows", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts", "Work", "Needs",
-         "Fetch", "CheckpointFiles", "ClaimKind"],
+        ["Access", "Null", "Protected", "Knows", "Thief", "Role", "Task", "LrSchedule", "Independent", "Sibling", "ModelFacts",
+         "Work", "Needs", "Fetch", "CheckpointFiles", "ClaimKind"],
     ),
     "records": (
         "What passes between",
@@ -65,6 +65,11 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
         "Measuring",
         "Figures for methods and suites. Verdicts are the harness's: [what they rest on](/docs/statistics.md).",
         ["count_errors", "detection_rate", "label_agreement", "forge_labels", "require_forgery", "measure_utility", "activation_profile", "choose_block"],
+    ),
+    "secrets": (
+        "Keys that follow from a secret",
+        "For methods whose key is 256 bits and nothing that a claimant could choose: what is drawn, what is refused, what is left to forge.",
+        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "require_key", "grind"],
     ),
     "files": (
         "Model files",

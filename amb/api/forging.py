@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from amb.api.interfaces import Method
     from amb.api.records import Key
     from amb.api.vision import VisionModel
+
+_DRAWN: Final = 32
+"""Secrets that are tried together."""
 
 
 def require_forgery(method: Method, what: str) -> None:
@@ -68,3 +73,39 @@ def _inputs_and_labels(key: Key, inputs: str) -> tuple[Tensor, Tensor]:
     """All inputs, (n, 3, height, width), and their labels, (n,), whatever trials they make up in the key."""
     labels = torch.from_numpy(key.tensors["labels"])
     return torch.from_numpy(key.tensors[inputs]).flatten(0, labels.ndim - 1), labels.flatten()
+
+
+# Keys whose parts follow from their secret: all that is left is to draw again, one lottery ticket a try
+
+
+def require_key(method: Method, ctx: Context) -> Key:
+    """The honest key, whose public parts the claimant keeps. Raises BadParamsError."""
+    if ctx.key is None:
+        raise BadParamsError(f"method {method.name}: forging a secret starts from the owner's key; there is none.")
+    return ctx.key
+
+
+def grind(
+    method: Method,
+    key: Key,
+    budget: int,
+    ctx: Context,
+    n_bits: int,
+    count_right: Callable[[Sequence[Key]], Sequence[int]],
+) -> Key:
+    """Of `budget` keys that differ in their secrets, the one of whose bits most are right. Notes its p beside 1 / budget."""
+    from scipy.stats import binom
+
+    best, most = key, -1
+    tries = iter(ctx.progress.track(_draw_keys(method, key, budget, ctx), "forge secret", budget))
+    while keys := list(islice(tries, _DRAWN)):
+        for tried, right in zip(keys, count_right(keys), strict=True):
+            if right > most:
+                best, most = tried, right
+    ctx.note(best_p=float(binom.sf(most - 1, n_bits, 0.5)), one_in_budget=1 / budget)
+    return best
+
+
+def _draw_keys(method: Method, key: Key, budget: int, ctx: Context) -> Iterator[Key]:
+    drawn = ctx.generator("forged secrets")
+    return (method.redraw(key, drawn) for _ in range(budget))

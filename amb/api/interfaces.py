@@ -20,6 +20,7 @@ from amb.api.types import (
     Protected,
     Role,
     Sibling,
+    Thief,
     Work,
 )
 
@@ -129,6 +130,8 @@ class Attack(Component, ABC):
     """Something that a thief does to a model, or that befalls it."""
 
     kind: ClassVar[str] = "attack"
+    thief: ClassVar[Thief] = "does something else"
+    """What the thief does whom it stands for; what he knows beside that, `knows` says."""
     strength_parameter: ClassVar[str | None] = None
     """The parameter whose 0 leaves the model's features as they were, where there is one."""
     requires: ClassVar[tuple[str, ...]] = ()
@@ -172,6 +175,8 @@ class Forgery(Attack):
 
     It stands at the end of a chain. Its suspects are the suite's innocent models, and a claim on one is a false claim.
     """
+
+    thief: ClassVar[Thief] = "forges a key"
 
     @property
     def knows(self) -> Knows:
@@ -302,7 +307,10 @@ class ModelLoader(Component, ABC):
 
 
 DescribeAttack = Callable[[str], Mapping[str, str] | None]
-"""From an attack's name to what it says of itself, by topic; None where its plugin is not installed."""
+"""From an attack's name or spec to what it says of itself, by topic; None where its plugin is not installed.
+
+`thief` is its `Attack.thief`, and `knows` its `Attack.knows`, which is there where the spec has all parameters that it needs.
+"""
 
 
 class Reporter(ABC):

@@ -39,6 +39,11 @@ class Run:
         """The finished cells, in order; nobody can change them."""
         return tuple(self._results)
 
+    @property
+    def n_finished(self) -> int:
+        """How many cells are finished; `results` is a copy of them all."""
+        return len(self._results)
+
     def add(self, result: CellResult) -> None:
         """A finished cell: for the engine."""
         self._results.append(result)

@@ -17,6 +17,13 @@ Role = Literal["owner", "attacker", "trigger", "test"]
 Knows = Literal["model", "method", "key"]
 """What an attacker has beside his own images: the model alone, the method that marked it, or the owner's key too."""
 
+Thief = Literal[
+    "deploys it as it is", "prunes it", "quantizes it or adds noise", "fine-tunes it", "distills it", "rewrites its weights",
+    "filters inputs or answers", "cuts it down", "merges it with another", "edits its activations", "marks it again",
+    "unlearns the mark", "forges a key", "does something else",
+]  # fmt: skip
+"""What the thief does whom an attack stands for, as a practitioner would say whom he fears."""
+
 Null = Literal["exact", "none"]
 """`exact`: given any suspect that was made without the key, the symbols of the evidence are independent and uniform."""
 Basis = Literal["exact", "calibrated"]

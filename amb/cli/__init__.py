@@ -17,8 +17,11 @@ COMMANDS = {
     "commit": "Show, check and date a commitment: what an owner fixes before a dispute.",
     "identity": "Make or show the key that one signs findings with.",
     "sweep": "Run a file of suites x methods x attacks x seeds, resumable.",
+    "status": "How far a sweep is, from another shell or machine.",
+    "stop": "Ask a sweep that goes on elsewhere to stop.",
     "report": "Tables from what has run: means over seeds, the paper's tables, any format.",
     "leaderboard": "Rank methods per suite and threat model, over several stores and bundles.",
+    "compare": "Compare methods on the same suspects, pair by pair, with exact tests.",
     "figure": "Draw detection curves, profile, robustness and utility, ROC or times, for papers.",
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
@@ -104,7 +107,7 @@ def main(args: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if args is None else args
     _stop_when_hung_up()
     try:
-        code = cli.main(arguments, prog_name="amb", standalone_mode=False)
+        code = cli.main(arguments, prog_name="amb", standalone_mode=False, obj=list(arguments))
         if sys.stdout is not None:  # closed before we began
             sys.stdout.flush()  # here, where what goes wrong can be said
         sys.exit(code if isinstance(code, int) else 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from amb.cli import options
-from amb.report.layouts.leaderboard import THREATS, with_leaderboard
+from amb.results.thieves import THREATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ Threat models, weakest first:
 @click.argument("sources", nargs=-1, metavar="[DIR|BUNDLE]...", type=click.Path(path_type=Path))
 @click.option("--suite", metavar="SPEC", help="Only this suite.")
 @options.format_
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@options.output
 def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: Path | None) -> None:
     """Rank methods, with the evidence behind each row, over output folders and exported bundles.
 
@@ -41,16 +41,14 @@ def command(sources: tuple[Path, ...], suite: str | None, format_: str, output: 
     from amb.api.digests import finite
     from amb.plugin.manager import manager
     from amb.report.formats import reporter_of
+    from amb.report.layouts.leaderboard import with_leaderboard
 
     registry = manager().registry
     reporter = reporter_of(format_, registry)
     text = reporter.render(
         finite(with_leaderboard(_collect_sources(sources or (Path("amb-results"),)), registry, suite))
     )
-    if output is None:
-        click.echo(text)
-    else:
-        _write_board(output, text)
+    options.write(text, output, "leaderboard")
 
 
 def _collect_sources(sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -69,13 +67,3 @@ def _collect_bundle(path: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="amb-") as folder:
         write_runs(read_bundle(path), Path(folder))
         return collect(Path(folder))
-
-
-def _write_board(path: Path, text: str) -> None:
-    """Raises BadParamsError where the file cannot be written."""
-    from amb.errors import BadParamsError
-
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadParamsError(f"The leaderboard cannot go to {path}: {error.strerror}. Give another file: -o.") from None

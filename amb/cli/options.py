@@ -25,6 +25,23 @@ output_dir = click.option(
     help="Store, runs and MLflow data.",
 )
 
+sweep = click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
+runs = click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
+output = click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+
+
+def write(text: str, path: Path | None, what: str) -> None:
+    """Print, or write to the file of `output`. Raises BadParamsError where that cannot be written."""
+    from amb.errors import BadParamsError
+
+    if path is None:
+        click.echo(text)
+        return
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadParamsError(f"The {what} cannot go to {path}: {error.strerror}. Give another file: -o.") from None
+
 
 _COMPUTE = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),

@@ -54,7 +54,7 @@ def command(
     tables = [*([fetch_table(fetches)] if fetches else []), *([work_table(items, step)] if step else [])]
     document = {
         "schema": 1,
-        "plan": {"suite": plan.suite.canonical(), "owner": plan.owner, "cells": len(plan.cells())}
+        "plan": {"suite": plan.suite.canonical(), "owner": plan.owner, "cells": plan.n_cells}
         | cost_to_json(fetches, items, step),
         "tables": [table.to_json() for table in tables],
     }
@@ -62,7 +62,7 @@ def command(
     if format_ == "table":
         methods_on = f"{count(len(plan.methods), 'method')} on {count(len(plan.suspects), 'suspect')} each"
         nothing = "" if fetches else " Nothing has to be fetched."
-        click.echo(f"\n{count(len(plan.cells()), 'cell')}: {methods_on}.{nothing}")
+        click.echo(f"\n{count(plan.n_cells, 'cell')}: {methods_on}.{nothing}")
 
 
 def _measure_owner(plan: Plan, compute: Compute) -> MeasuredStep:

@@ -29,12 +29,12 @@ Layouts; what there is without --layout is {DEFAULT}:
 
 @click.command(name="report", epilog=EPILOG)
 @options.output_dir
-@click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
-@click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
+@options.sweep
+@options.runs
 @click.option("--layout", help="Which tables; see below.")
 @click.option("--group-by", metavar="COLUMNS", help="Columns of the layout summary, such as method,kind.")
 @options.format_
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@options.output
 def command(
     output_dir: Path,
     sweep: str | None,
@@ -53,23 +53,11 @@ def command(
     from amb.report.formats import reporter_of
     from amb.results.collect import collect
 
-    reporter = reporter_of(format_, manager().registry)
+    registry = manager().registry
+    reporter = reporter_of(format_, registry)
     by = [name.strip() for name in group_by.split(",")] if group_by else []
     document = collect(output_dir, sweep, runs)
     if layout or by or not reporter.whole:
-        document = with_tables(document, layout or DEFAULT, by)
+        document = with_tables(document, layout or DEFAULT, by, registry.describe_attack)
     text = reporter.render(finite(document) if reporter.whole else document)
-    if output is None:
-        click.echo(text)
-        return
-    _write_report(output, text)
-
-
-def _write_report(path: Path, text: str) -> None:
-    """Raises BadParamsError where the file cannot be written."""
-    from amb.errors import BadParamsError
-
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadParamsError(f"The report cannot go to {path}: {error.strerror}. Give another file: -o.") from None
+    options.write(text, output, "report")

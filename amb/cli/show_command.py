@@ -53,6 +53,7 @@ def _make_page(kind: Catalog[Any], name: str) -> dict[str, Any]:
         "source": cls.source,
         "plugin": str(kind.plugin_of(name)),
         "access": getattr(cls, "access", None),
+        "thief": getattr(cls, "thief", None),
         "parameters": _add_preset(cls, preset),
         "preset": name if preset else None,
         "presets": {each: dict(params) for each, params in cls.presets.items()},
@@ -83,6 +84,8 @@ def _print_page(page: dict[str, Any]) -> None:
         click.echo(f"Source: {page['source']}")
     if page["access"]:
         click.echo(f"Access to a suspect: {page['access']}")
+    if page["thief"]:
+        click.echo(f"The thief: {page['thief']}")
     click.echo(f"From: {page['plugin']}")
     if page["parameters"]:
         click.echo("\nParameters:")

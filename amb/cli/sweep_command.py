@@ -25,6 +25,7 @@ Examples:
   amb sweep benchmarks/paper/table2.yaml --dry-run
   amb sweep my.yaml --only method=ipguard --only 'attack=prune*' --jobs 2
   amb sweep my.yaml --executor ray --address auto --step-timeout 3600
+  amb sweep my.yaml --detach
   amb report --sweep table2 --format markdown
 
 A file names suites, methods, attacks and seeds; lists are axes:
@@ -38,6 +39,7 @@ A file names suites, methods, attacks and seeds; lists are axes:
   seeds: [0, 1, 2]
 
 What is finished stays in the output folder: the same command goes on where it was stopped or killed.
+`amb status` says from another shell or machine how far it is, and `amb stop` stops it.
 """
 
 
@@ -75,9 +77,14 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.option(
     "-y", "--yes", is_flag=True, help=f"Do not ask before more than {ASK_ABOVE:,} cells; look them up in a dry run."
 )
+@click.option(
+    "--detach", is_flag=True, help="Go on as a process of its own that outlives the shell; see amb status, amb stop."
+)
 @options.format_
 @options.quiet
+@click.pass_obj
 def command(
+    arguments: list[str] | None,
     file: Path,
     output_dir: Path,
     compute: Callable[[], Compute],
@@ -90,6 +97,7 @@ def command(
     limit: int | None,
     dry_run: bool,
     yes: bool,
+    detach: bool,
     format_: str,
     quiet: bool,
 ) -> int:
@@ -114,6 +122,10 @@ def command(
     elif n_cells > ASK_ABOVE and not yes:
         print(f"{n_cells:,} cells, counted and not looked up in the store: say --yes for that. Nothing was computed.")
         return 0
+    if detach and not dry_run:
+        from amb.cli.detaching import detach as go_on_alone
+
+        return go_on_alone(arguments, output_dir, sweep.name)
     plans = [plan.on(compute()) for plan in plan_sweep(sweep)]
     if dry_run:
         _print_plan(sweep, plans, output_dir)

@@ -6,7 +6,8 @@ the bits or labels read on it; *rho* is how many of them are wrong; a trial is *
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ Rule = Literal["<=", "<"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_MOST_KEPT: Final = 4_000_000
+"""Places of permuted pairs that are kept, or made at once: 32 MB."""
 
 
 class Interval(NamedTuple):
@@ -97,15 +100,33 @@ def permutation_p(evidence: Evidence, n_permutations: int = 9999, seed: int = 0)
     the observed order counted in, so p is never 0). Where all trials share one message it is 1: nothing to tell
     apart.
     """
-    expected, observed = evidence.expected, evidence.observed
-    agreement = _count_agreements(expected, observed, evidence.alphabet)
-    n = len(expected)
-    generator = np.random.default_rng(seed)
-    rows = np.arange(n)
+    agreement = _count_agreements(evidence.expected, evidence.observed, evidence.alphabet).ravel()
+    n = len(evidence.expected)
+    seen = agreement[:: n + 1].sum()
     at_least = sum(
-        agreement[rows, generator.permutation(n)].sum() >= np.trace(agreement) for _ in range(n_permutations)
+        int((agreement.take(places).sum(axis=1) >= seen).sum()) for places in _permute(n, n_permutations, seed)
     )
-    return float((1 + at_least) / (1 + n_permutations))
+    return (1 + at_least) / (1 + n_permutations)
+
+
+def _permute(n: int, n_permutations: int, seed: int) -> Iterable[Ints]:
+    """Where in a flat (n, n) table the pairs of each permutation lie, (permutations, n) in parts; small ones are kept."""
+    if n * n_permutations <= _MOST_KEPT:
+        return (_draw_permutations(n, n_permutations, seed),)
+    generator, at_once = np.random.default_rng(seed), max(1, _MOST_KEPT // n)
+    parts = (min(at_once, n_permutations - start) for start in range(0, n_permutations, at_once))
+    return (_place_permutations(generator, n, part) for part in parts)
+
+
+@lru_cache(maxsize=8)
+def _draw_permutations(n: int, n_permutations: int, seed: int) -> Ints:
+    """The same for every cell of a method, and what takes longest in its verdict."""
+    return _place_permutations(np.random.default_rng(seed), n, n_permutations)
+
+
+def _place_permutations(generator: np.random.Generator, n: int, n_permutations: int) -> Ints:
+    columns = np.stack([generator.permutation(n) for _ in range(n_permutations)])
+    return np.asarray(columns + np.arange(n) * n, dtype=np.int64)
 
 
 def calibrated_p(rate: float, negative_rates: Sequence[float]) -> float:
@@ -168,8 +189,9 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
 # Intervals and the bounds of the paper
 
 
+@lru_cache(maxsize=4096)
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Exact two-sided interval of a proportion."""
+    """Exact two-sided interval of a proportion; kept, for many cells share it."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, n).proportion_ci(confidence, method="exact")
@@ -224,8 +246,14 @@ def least_bound(n_negatives: int, n_trials: int, n_symbols: int, tau: int, alpha
 
 
 def _bound_of(agreement: BitAgreement, n_symbols: int, tau: int, alpha: float) -> float:
-    n_trials = len(agreement.successes)
-    limits = clopper_pearson_upper(agreement.successes, agreement.n, alpha / n_trials)
+    return _find_bound(tuple(agreement.successes.tolist()), agreement.n, n_symbols, tau, alpha)
+
+
+@lru_cache(maxsize=256)
+def _find_bound(successes: tuple[int, ...], n: int, n_symbols: int, tau: int, alpha: float) -> float:
+    """Kept: all positives of a method are judged by the same negatives."""
+    n_trials = len(successes)
+    limits = clopper_pearson_upper(successes, n, alpha / n_trials)
     tail = _sum_poisson_binomial(trial_fpr(n_symbols, tau, limits))  # P[detected >= k], k = 0 ... trials + 1
     return float((np.argmax(tail <= alpha) - 1) / n_trials)
 
@@ -401,7 +429,7 @@ def decide(
         alphabet=evidence.alphabet,
         paper_rule=rate > bound,
         bound=bound,
-        trial_fpr=float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet)),
+        trial_fpr=_fair_trial_fpr(n_symbols, tau, evidence.alphabet),
         detection_rate=rate,
         interval=clopper_pearson(n_detected, n_trials),
         curve=tuple(float(value) for value in detection_curve(rho, n_symbols)),
@@ -424,12 +452,23 @@ def p_values(evidence: Evidence, negative_rates: Sequence[float], tau: int) -> M
     """
     n_trials, n_symbols = evidence.expected.shape
     rho = errors(evidence)
-    by_chance = float(trial_fpr(n_symbols, tau, 1 / evidence.alphabet))
     return {
-        "binomial": binomial_p(int((rho <= tau).sum()), n_trials, by_chance),
+        "binomial": _detected_by_chance(int((rho <= tau).sum()), n_trials, n_symbols, tau, evidence.alphabet),
         "permutation": permutation_p(evidence),
         "calibrated": calibrated_p(detection_rate(rho, tau), negative_rates),
     }
+
+
+@lru_cache(maxsize=4096)
+def _detected_by_chance(n_detected: int, n_trials: int, n_symbols: int, tau: int, alphabet: int) -> float:
+    """P[at least so many trials detected] where symbols are fair draws; kept, for many cells share it."""
+    return binomial_p(n_detected, n_trials, _fair_trial_fpr(n_symbols, tau, alphabet))
+
+
+@lru_cache(maxsize=256)
+def _fair_trial_fpr(n_symbols: int, tau: int, alphabet: int) -> float:
+    """Eq. 6 where symbols are fair draws from the alphabet."""
+    return float(trial_fpr(n_symbols, tau, 1 / alphabet))
 
 
 def _count_agreements(expected: NDArray[np.integer], observed: NDArray[np.integer], alphabet: int) -> Floats:

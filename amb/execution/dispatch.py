@@ -19,6 +19,7 @@ from amb.errors import AmbError
 from amb.execution.job_queue import JobQueue
 from amb.execution.jobs import F, Job, JobRunner, Order, Outcome, PlannedJob, frame_of, make_order
 from amb.execution.worker import Stopped
+from amb.runtime.stopping import is_asked_to_stop, stop_if_asked
 
 _AHEAD: Final = 2_000
 """Outcomes that may wait for their engine before nothing more is handed out."""
@@ -75,7 +76,10 @@ class Dispatcher:
 
     def _wait_for(self, planned: PlannedJob) -> Outcome[Any]:
         while planned not in self._done:
-            self._hand_out()
+            if not is_asked_to_stop():
+                self._hand_out()
+            elif not self._held:
+                stop_if_asked()
             for report in self._pool.wait(self._until_overdue()):
                 self._take_report(report)
             self._end_overdue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from amb.api.component import Component
@@ -15,6 +16,7 @@ from amb.errors import BadParamsError
 from amb.execution.dispatch import Dispatcher, Limits
 from amb.execution.engine import Engine
 from amb.execution.executors.serial import Serial
+from amb.execution.identity import identify_plan
 from amb.execution.needs import NeedsReckoner
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.store import Store, check_writable, open_store
@@ -52,7 +54,7 @@ def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress)
     check_plan(plan, manager.registry)
     clear_abandoned()
     progress.say(
-        f"{count(len(plan.cells()), 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
+        f"{count(plan.n_cells, 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
     store = _open_store(output, progress)
@@ -72,7 +74,7 @@ def execute_sweep(
         check_plan(plan, manager.registry)
     way.check(plans)
     clear_abandoned()
-    n_cells = sum(len(plan.methods) * len(plan.suspects) for plan in plans)
+    n_cells = sum(plan.n_cells for plan in plans)
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
     store, needs = _open_store(output, progress), NeedsReckoner(manager.registry, measure=not way.executor.in_process)
@@ -83,7 +85,12 @@ def execute_sweep(
     with way.executor.open(compute, needs.usual(plans[0])) as pool:
         dispatcher = Dispatcher(plans, pool, needs, way.limits, tally.note)
         for index, plan in enumerate(plans):
-            facts = {**find_provenance(manager.plugins), "jobs": pool.width, "executor": way.executor.name}
+            facts = {
+                **find_provenance(manager.plugins),
+                "jobs": pool.width,
+                "executor": way.executor.name,
+                "plan_digest": identify_plan(plan, manager.registry),
+            }
             run = Run(name_run(plan), plan, output, facts, name)
             runs.append(run)
             Engine(run, dispatcher.runner_of(index), store, manager, progress).execute()
@@ -102,10 +109,11 @@ def check_plan(plan: Plan, registry: Registry) -> None:
 
 def require_importable(plans: Sequence[Plan]) -> None:
     """Raise BadParamsError for a component that workers could not import: of a notebook, a script, or inside a function."""
-    for plan in plans:
-        attacks = [attack for suspect in plan.suspects for attack in suspect.attacks]
-        for component in (plan.suite, *plan.methods, *attacks):
-            _require_module(component)
+    suspects = {id(plan.suspects): plan.suspects for plan in plans}.values()  # seeds share them
+    attacks = (attack for each in suspects for suspect in each for attack in suspect.attacks)
+    others = (each for plan in plans for each in (plan.suite, *plan.methods))
+    for component in {type(each): each for each in chain(others, attacks)}.values():
+        _require_module(component)
 
 
 def _require_module(component: Component) -> None:

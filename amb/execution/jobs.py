@@ -100,7 +100,7 @@ class JobRunner(Protocol):
 
 def frame_of(plan: Plan) -> Plan:
     """What all jobs of a plan have in common: the plan without methods and suspects, but for the bare ones."""
-    return replace(plan, methods=(), suspects=tuple(each for each in plan.suspects if each.is_bare))
+    return replace(plan, methods=(), suspects=tuple(each for each in plan.innocent if each.is_bare))
 
 
 def make_order(plan: Plan, job: Job[Any], frame: Plan | None = None) -> Order:

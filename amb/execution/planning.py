@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import count, islice
 from typing import Final
 
 from amb.api.interfaces import Attack, Forgery, Method, Suite
-from amb.api.plan import EMBEDDED, Plan, Suspect
-from amb.api.spec import parse_chain
+from amb.api.plan import Plan, Suspect, Suspects, name_chain
 from amb.errors import BadParamsError, MissingDependencyError
 from amb.plugin.registry import Registry
 
@@ -39,18 +39,17 @@ def make_plan(
     owner = model or judged_in.owner()
     for ref in (owner, *(each.ref for each in judged_in.independents())):
         registry.loader(ref)
-    chains = _collect_chains(registry, attacks)
-    _check_chains(chains)
+    forgeries, chains = _list_chains(registry, attacks)
     innocents = [*_list_independents(judged_in, owner), *_list_siblings(registry, judged_in, owner)]
     return Plan(
         suite=judged_in,
         owner=owner,
         methods=tuple(_drop_repeats([registry.method(text, method_params) for text in methods])),
-        suspects=(
-            *innocents,
-            *_make_negatives(registry, judged_in, innocents, negatives),
-            *_list_forged(innocents, chains),
-            *_list_positives(chains),
+        suspects=Suspects(
+            (*innocents, *_make_negatives(registry, judged_in, innocents, negatives)),
+            forgeries,
+            chains,
+            partial(_make_chain, registry),
         ),
         seed=seed,
         tau=tau,
@@ -65,18 +64,23 @@ def with_seed(plan: Plan, seed: int) -> Plan:
     return replace(plan, seed=seed)
 
 
-def n_suspects(registry: Registry, suite: Suite, attacks: Sequence[str], negatives: int = 0) -> int:
+def n_suspects(registry: Registry, suite: Suite, attacks: Sequence[str | Attack], negatives: int = 0) -> int:
     """How many suspects a plan has for each method, counted without making them."""
     distinct = list_distinct(registry, attacks)
-    n_forgeries = sum(is_forgery(registry, text) for text in distinct)
+    n_forgeries = sum(is_forgery(registry, chain) for chain in distinct)
     n_innocent = len(suite.independents()) + len(suite.siblings())
     return n_innocent + negatives + n_forgeries * n_claimed(suite) + 1 + len(distinct) - n_forgeries
 
 
-def list_distinct(registry: Registry, attacks: Sequence[str]) -> list[str]:
+def list_distinct(registry: Registry, attacks: Sequence[str | Attack]) -> list[str | Attack]:
     """One spelling of every chain that does something; of more than `MOST_COMPARED` only equal spellings are dropped."""
-    texts = list(dict.fromkeys(text for text in attacks if text != "none"))
-    return texts if len(texts) > MOST_COMPARED else list(_collect_chains(registry, texts))
+    distinct = list({each if isinstance(each, str) else id(each): each for each in attacks}.values())
+    if len(distinct) > MOST_COMPARED:
+        return [each for each in distinct if name_chain(each) not in ("", "none")]
+    named: dict[str, str | Attack] = {}
+    for each in distinct:
+        named.setdefault(canonical_chain(registry.attack_chain(each)), each)
+    return [each for name, each in named.items() if name]
 
 
 def n_claimed(suite: Suite) -> int:
@@ -84,10 +88,12 @@ def n_claimed(suite: Suite) -> int:
     return len(suite.independents()) + sum(each.attack == "none" for each in suite.siblings())
 
 
-def is_forgery(registry: Registry, text: str) -> bool:
+def is_forgery(registry: Registry, chain: str | Attack) -> bool:
     """Whether a chain attacks the verification rather than the model."""
-    links = [link for link in parse_chain(text) if link.name != "none"]
-    return bool(links) and issubclass(registry.attacks.find(links[-1].name)[0], Forgery)
+    if isinstance(chain, Attack):
+        return isinstance(chain, Forgery)
+    name = name_chain(chain).rpartition("+")[2].partition(":")[0]
+    return bool(name) and issubclass(registry.attacks.find(name)[0], Forgery)
 
 
 def canonical_chain(chain: Sequence[Attack]) -> str:
@@ -95,21 +101,20 @@ def canonical_chain(chain: Sequence[Attack]) -> str:
     return "+".join(attack.canonical() for attack in _drop_none(chain))
 
 
-def _collect_chains(registry: Registry, attacks: Sequence[str | Attack]) -> dict[str, tuple[Attack, ...]]:
-    """Every chain once, however often and however it is spelled, under the first name that it was given."""
-    named: dict[str, tuple[str, tuple[Attack, ...]]] = {}
-    for each in attacks:
-        chain = _drop_none(registry.attack_chain(each))
-        if chain:
-            named.setdefault(canonical_chain(chain), (_name_chain(each), chain))
-    return dict(named.values())
+def _list_chains(
+    registry: Registry, attacks: Sequence[str | Attack]
+) -> tuple[tuple[str | Attack, ...], tuple[str | Attack, ...]]:
+    """The forgeries and the other chains, each once, in the order given. Every chain is made to see that it can be."""
+    found: dict[bool, list[str | Attack]] = {True: [], False: []}
+    for each in list_distinct(registry, attacks):
+        chain = _make_chain(registry, each)
+        _check_chain(each, chain)
+        found[isinstance(chain[-1], Forgery)].append(each)
+    return tuple(found[True]), tuple(found[False])
 
 
-def _name_chain(each: str | Attack) -> str:
-    """A chain as the user wrote it, less its links that do nothing."""
-    if isinstance(each, Attack):
-        return str(each)
-    return "+".join(str(link) for link in parse_chain(each) if link.name != "none")
+def _make_chain(registry: Registry, each: str | Attack) -> tuple[Attack, ...]:
+    return _drop_none(registry.attack_chain(each))
 
 
 def _list_independents(suite: Suite, owner: str) -> list[Suspect]:
@@ -154,40 +159,24 @@ def _perturb_suspect(registry: Registry, innocent: Suspect, text: str) -> Suspec
     return replace(innocent, name=f"{innocent.name}, {text}", attacks=chain)
 
 
-def _list_forged(innocents: Sequence[Suspect], chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
-    """A forged key is read on every innocent model that the suite brings as it is."""
-    return [
-        replace(innocent, name=f"{text} on {innocent.name}", attacks=chain, kind="forged")
-        for text, chain in chains.items()
-        if chain and isinstance(chain[-1], Forgery)
-        for innocent in innocents
-        if not innocent.attacks
-    ]
-
-
-def _list_positives(chains: Mapping[str, tuple[Attack, ...]]) -> list[Suspect]:
-    """The unattacked model as the control, then each attack once."""
-    attacks = {text: chain for text, chain in chains.items() if not (chain and isinstance(chain[-1], Forgery))}
-    return [
-        Suspect(name, EMBEDDED, chain, "positive", group="+".join(attack.name for attack in chain))
-        for name, chain in ({"unattacked": ()} | attacks).items()
-    ]
-
-
-def _check_chains(chains: Mapping[str, tuple[Attack, ...]]) -> None:
+def _check_chain(text: str | Attack, chain: Sequence[Attack]) -> None:
     """Raises BadParamsError for a forgery that is not the last link, MissingDependencyError for an extra not installed."""
-    for text, chain in chains.items():
-        if any(isinstance(attack, Forgery) for attack in chain[:-1]):
-            raise BadParamsError(f"'{text}': a forgery makes a key, not a model, so it stands at the end of its chain.")
-        for attack in chain:
-            check_installed(attack)
+    if any(isinstance(attack, Forgery) for attack in chain[:-1]):
+        raise BadParamsError(f"'{text}': a forgery makes a key, not a model, so it stands at the end of its chain.")
+    for attack in chain:
+        check_installed(attack)
 
 
 def check_installed(attack: Attack) -> None:
     """Raises MissingDependencyError where an optional package of an attack is not installed."""
     for module in attack.requires:
-        if find_spec(module) is None:
+        if not _is_installed(module):
             raise MissingDependencyError(f"attack {attack.name}", "'activemark-bench[attacks]'")
+
+
+@cache
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
 
 
 def _drop_none(chain: Sequence[Attack]) -> tuple[Attack, ...]:

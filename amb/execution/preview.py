@@ -26,12 +26,7 @@ def preview_plans(plans: Sequence[Plan], output: Path, registry: Registry) -> li
     """For each plan how much of it is in the store."""
     root = output / "store"
     is_empty = not any(root.glob("*/*"))
-    return [
-        StoredShare(
-            plan, len(plan.methods) * len(plan.suspects), 0 if is_empty else _count_stored(plan, root, registry)
-        )
-        for plan in plans
-    ]
+    return [StoredShare(plan, plan.n_cells, 0 if is_empty else _count_stored(plan, root, registry)) for plan in plans]
 
 
 def _count_stored(plan: Plan, root: Path, registry: Registry) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -11,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from amb import __version__
-from amb.api.digests import digest_of
 from amb.api.plan import Plan
 from amb.plugin.registry import Plugin
 
@@ -21,8 +21,10 @@ _PACKAGES: Final = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-le
 def name_run(plan: Plan, now: datetime | None = None) -> str:
     """A name for a run that sorts by time and says what was asked."""
     now = now or datetime.now(UTC)
-    asked = digest_of([cell.__dict__ for cell in plan.cells()])
-    return f"{now:%Y%m%d-%H%M%S-%f}-{asked[:6]}"
+    asked = hashlib.sha256()
+    for cell in plan.stream_cells():
+        asked.update(repr(cell).encode())
+    return f"{now:%Y%m%d-%H%M%S-%f}-{asked.hexdigest()[:6]}"
 
 
 def find_provenance(plugins: Sequence[Plugin]) -> dict[str, Any]:

@@ -122,12 +122,13 @@ class Lookup(Store):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._listed = cache(self._list_entries)
+        self.list_digests = cache(self._list_entries)
+        """The digests of a kind, listed once."""
 
     def get_or_make(self, kind: str, inputs: Mapping[str, Any], make: Make) -> StoreEntry:
         """The entry for `inputs`. Raises NotStored."""
         digest = digest_of({"schema": SCHEMA, "kind": kind, **inputs})
-        if digest not in self._listed(kind):
+        if digest not in self.list_digests(kind):
             raise NotStored(kind)
         try:
             with open(f"{self.root}/{kind}/{digest}/record.json", "rb") as file:  # noqa: PTH123 (of ten thousands)

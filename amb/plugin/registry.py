@@ -116,14 +116,19 @@ class Registry:
             return (text,)
         return tuple(self.attacks.create(spec) for spec in parse_chain(text))
 
-    def describe_attack(self, name: str) -> Mapping[str, str] | None:
-        """What an attack says of itself, by topic; None where no plugin provides it."""
+    def describe_attack(self, text: str) -> Mapping[str, str] | None:
+        """What an attack says of itself, by topic, as `DescribeAttack` has it; None where no plugin provides it."""
         try:
-            cls, _ = self.attacks.find(name)
+            spec = parse_spec(text)
+            cls, _ = self.attacks.find(spec.name)
         except UsageError:
             return None
         takes = "; ".join(f"{row['parameter']} = {row['default']}: {row['help']}" for row in parameter_rows(cls))
-        return {"": cls.__doc__ or "", "source": cls.source, "parameters and defaults": takes}
+        about = {"": cls.__doc__ or "", "source": cls.source, "parameters and defaults": takes, "thief": cls.thief}
+        try:
+            return {**about, "knows": self.attacks.create(spec).knows}
+        except UsageError:
+            return about
 
     def suite(self, text: str | Suite) -> Suite:
         """The suite that a spec text names; a component of one's own as it is."""

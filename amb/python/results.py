@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amb.api.records import Verdict
+from amb.api.types import SuspectKind
 from amb.errors import BadParamsError
+from amb.plugin.manager import manager
 from amb.python.display import Drawing, Tables
 from amb.report.layouts import DEFAULT, make_tables
+from amb.report.layouts.compare import compare_all
 from amb.report.layouts.run import make_run_tables
 from amb.results import aggregate
 from amb.results.collect import collect
 from amb.results.records import CellRecord, JudgedRecord
 from amb.results.result_set import ResultSet, parse_results
+from amb.results.select import choose_methods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +36,11 @@ def load_results(
     return Results(collect(output, sweep, runs), output)
 
 
+def compare(results: Results, *methods: str, kind: SuspectKind = "positive") -> Tables:
+    """`results.compare(...)`: methods pair by pair, on the suspects that both were read on. Raises BadParamsError."""
+    return results.compare(*methods, kind=kind)
+
+
 class Results:
     """Finished cells of one run or of many, with everything that can be said of them; nothing is computed again."""
 
@@ -46,7 +55,7 @@ class Results:
     @cached_property
     def parsed(self) -> ResultSet:
         """The document as values: what is said of each run, and every cell."""
-        return parse_results(self.document)
+        return parse_results(self.document, manager().registry.describe_attack)
 
     @property
     def cells(self) -> Sequence[CellRecord]:
@@ -93,6 +102,15 @@ class Results:
         """The tables of a layout of `amb report`, or `run`, which is what `amb run` prints. Raises UnknownNameError."""
         made = make_run_tables(self.parsed) if layout == "run" else make_tables(self.parsed, layout, by)
         return Tables(made)
+
+    def compare(self, *methods: str, kind: SuspectKind = "positive") -> Tables:
+        """Every two of these methods, pair by pair on the suspects that both were read on: what `amb compare` prints.
+
+        A method is a spec or a preset; without any, all are compared. One table for each suite and owner; differences are
+        shares claimed, -1..1, the first method less the other. Raises BadParamsError for a method without results, for a
+        single one, and where no two have been read on the same suspects.
+        """
+        return Tables(compare_all(self.parsed, choose_methods(self.parsed, methods, manager().registry), kind))
 
     def figure(self, kind: str) -> Drawing:
         """A figure of `amb figure`, such as `detection-curve`. Raises UnknownNameError, MissingError."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from amb.api.component import source_digest
 from amb.api.executors import Executor
 from amb.api.plan import Plan
 from amb.errors import BadParamsError
@@ -13,15 +15,24 @@ from amb.execution.dispatch import Limits
 from amb.execution.execute import Way, execute_sweep
 from amb.execution.executors.processes import Processes
 from amb.execution.executors.serial import Serial
+from amb.execution.identity import identify_plan
+from amb.execution.store import Lookup, check_writable
 from amb.models.references import require_models
 from amb.plugin.manager import manager
 from amb.python.notebook import pick_progress
 from amb.python.results import Results
 from amb.python.runs import DEFAULT_OUTPUT
-from amb.results.collect import collect
+from amb.results.collect import collect_runs, find_runs
+from amb.results.driver import begin_status, driving
+from amb.results.finished import FinishedRun, find_finished
 from amb.runtime.compute import Compute, pick_compute
+from amb.runtime.progress import Progress, open_bar
+from amb.runtime.wording import count
 from amb.sweeps.definition import Sweep
 from amb.sweeps.reader import check_sweep, read_sweep
+
+LOG: Final = "AMB_SWEEP_LOG"
+"""Variable: where what a detached sweep says goes."""
 
 
 def sweep(
@@ -98,7 +109,35 @@ def plan_sweep(chosen: Sweep) -> list[Plan]:
 
 
 def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, way: Way, *, quiet: bool = False) -> Results:
-    """Every cell of the plans, in this process or ahead of it in workers."""
-    runs = execute_sweep(chosen.name, plans, manager(), output, way, pick_progress(quiet))
+    """Every cell of the plans, in this process or ahead of it in workers. A plan that has a whole run is not gone through."""
+    progress = pick_progress(quiet)
+    check_writable(output)
+    finished = _find_finished(chosen.name, plans, output, progress)
+    left = [plan for plan, run in zip(plans, finished, strict=True) if run is None]
+    kept = sum(run.n_cells for run in finished if run)
+    status = begin_status(chosen.name, sum(plan.n_cells for plan in plans), kept, os.environ.get(LOG))
+    with (
+        driving(output, status, progress.say) as driver,
+        open_bar(progress, f"sweep {chosen.name}", status.cells) as driver.show,
+    ):
+        runs = execute_sweep(chosen.name, left, manager(), output, way, progress) if left else []
     succeeded = not any(each.failed for each in runs)
-    return Results(collect(output, runs=[each.id for each in runs]), output, succeeded=succeeded)
+    made = find_runs(output, runs=[each.id for each in runs]) if runs else []
+    collected = sorted([*filter(None, finished), *made], key=lambda run: run.id)
+    return Results(collect_runs(collected), output, succeeded=succeeded)
+
+
+def _find_finished(sweep: str, plans: Sequence[Plan], output: Path, progress: Progress) -> list[FinishedRun | None]:
+    """The whole run of each plan that has one."""
+    if not (output / "runs").is_dir():
+        return [None] * len(plans)
+    source_digest.cache_clear()
+    digests = [identify_plan(plan, manager().registry) for plan in plans]
+    found = find_finished(output, sweep, set(digests), Lookup(output / "store").list_digests("evidence"))
+    if found:
+        n_cells = sum(run.n_cells for run in found.values())
+        progress.say(
+            f"sweep {sweep}: {count(n_cells, 'cell')} of {count(len(found), 'finished run')} taken as they are; "
+            f"{len(plans) - len(found)} of {count(len(plans), 'run')} left"
+        )
+    return [found.get(digest) for digest in digests]

@@ -62,7 +62,11 @@ def collect(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) ->
     A cell that several runs have judged is taken from the latest of them. Raises MissingError where there is no
     run, BadParamsError where none has the name, StoreError where a file is damaged or of a newer schema.
     """
-    found = find_runs(output, sweep, runs)
+    return collect_runs(find_runs(output, sweep, runs))
+
+
+def collect_runs(found: Sequence[StoredRun]) -> dict[str, Any]:
+    """As `collect`, of runs that were found, the oldest first."""
     cells = _keep_latest(upgrade_cell(cell) for run in found for cell in run.read_cells())
     return {"schema": SCHEMA, "runs": [dict(run.facts) for run in found], "cells": cells}
 
@@ -72,7 +76,7 @@ def find_runs(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) 
     folders = [folder for folder in sorted((output / "runs").glob("*/")) if (folder / "run.json").exists()]
     if not folders:
         raise MissingError(f"There are no results in {output}. Run something first, or give its folder: --output-dir.")
-    found = [_open_run(folder) for folder in folders]
+    found = [open_run(folder) for folder in folders]
     known = [run.id for run in found]
     for name in runs:
         if name not in known:
@@ -132,7 +136,7 @@ def _select_sweep(found: Sequence[StoredRun], sweep: str, output: Path) -> list[
     raise BadParamsError(f"There is no sweep '{sweep}' in {output}.{near_names(sweep, names)} {has}")
 
 
-def _open_run(folder: Path) -> StoredRun:
+def open_run(folder: Path) -> StoredRun:
     """A run without its cells. Raises StoreError where run.json is damaged or of a schema that is not read."""
     path = folder / "run.json"
     try:
@@ -147,7 +151,8 @@ def _open_run(folder: Path) -> StoredRun:
         raise StoreError(f"{path} is damaged ({why}). Delete the folder, or run it again.")
     if schema not in READABLE:
         raise StoreError(f"{path} is of schema {schema!s:.20}; this amb reads {list_readable()}. Install a newer amb.")
-    return StoredRun(folder, schema, facts, len(cells))
+    said = facts.get("n_finished")
+    return StoredRun(folder, schema, facts, said if isinstance(said, int) else len(cells))
 
 
 def _list_shared(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def is_sealed(content: Mapping[str, Any]) -> bool:
     return said is None or said == digest_of({key: value for key, value in content.items() if key != DIGEST})
 
 
-def document(run: Run) -> dict[str, Any]:
+def document(run: Run, *, with_cells: bool = True) -> dict[str, Any]:
     """`{"schema": 2, "run": {...}, "cells": [...]}`; every value is JSON, non-finite numbers are null."""
     plan = run.plan
     facts = {
@@ -37,7 +37,7 @@ def document(run: Run) -> dict[str, Any]:
         "suite": plan.suite.canonical(),
         "owner": plan.owner,
         "methods": [method.canonical() for method in plan.methods],
-        "n_cells": len(plan.methods) * len(plan.suspects),
+        "n_cells": plan.n_cells,
         "seed": plan.seed,
         "alpha": plan.alpha,
         "device": plan.compute.device,
@@ -48,6 +48,6 @@ def document(run: Run) -> dict[str, Any]:
         "embeddings": [asdict(each) for each in run.embeddings],
         "links": run.links,
     }
-    cells = [result.to_json() for result in run.results]
+    cells = [result.to_json() for result in run.results] if with_cells else []
     document: dict[str, Any] = finite({"schema": SCHEMA, "run": facts, "cells": cells})
     return document

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.plugin.specs import hookimpl
+from amb.results.driver import find_driver
 from amb.results.lines import write_line
 
 if TYPE_CHECKING:
-    from amb.api.records import CellResult
+    from amb.api.records import Cell, CellResult
     from amb.api.run import Run
 
+MOST_REPEATED: Final = 200
+"""Cells that run.json repeats; of a larger run they stand in results.jsonl alone."""
 _NOTE: Final = "files"
 """Of the run's notes: what run.json held when it was last written."""
 
@@ -21,6 +24,15 @@ _NOTE: Final = "files"
 def amb_run_started(run: Run) -> None:
     """Write run.json without cells, so that the results of a killed run say what they belong to."""
     _write_header(run)
+    if driver := find_driver(run):
+        driver.start(run.facts.get("jobs", 1))
+
+
+@hookimpl
+def amb_cell_started(run: Run, cell: Cell) -> None:
+    """Say which cell a sweep is at."""
+    if driver := find_driver(run):
+        driver.note_begun(cell)
 
 
 @hookimpl
@@ -28,9 +40,11 @@ def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(write_line(result.to_json(), run.id, len(run.results)))
+        file.write(write_line(result.to_json(), run.id, run.n_finished))
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
+    if driver := find_driver(run):
+        driver.note_finished(result)
 
 
 @hookimpl
@@ -42,7 +56,8 @@ def amb_run_finished(run: Run) -> None:
 def _write_document(run: Run) -> None:
     from amb.results.document import document
 
-    _write_json(run, document(run))
+    known = document(run, with_cells=run.n_finished <= MOST_REPEATED)
+    _write_json(run, {**known, "run": {**known["run"], "n_finished": run.n_finished}})
 
 
 def _write_header(run: Run) -> None:
@@ -50,7 +65,7 @@ def _write_header(run: Run) -> None:
     from amb.results.document import document
 
     run.notes[_NOTE] = _describe_known(run)
-    _write_json(run, {**document(run), "cells": []})
+    _write_json(run, document(run, with_cells=False))
 
 
 def _describe_known(run: Run) -> tuple[bool, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class EmbeddingRecord:
     """What is said of an embedding: its cost, utility before and after, similarity."""
 
     method: str
+    access: str | None
+    """What the method asks of a suspect."""
     seconds: float | None
     peak_memory_mib: float | None
     report: Mapping[str, Any]
@@ -73,6 +75,20 @@ class RunRecord:
     def place(self) -> str:
         """Suite and owner as titles name them."""
         return f"{self.suite} ({self.owner})"
+
+
+def largest_fall(runs: Iterable[RunRecord], method: str) -> float | None:
+    """The largest fall of any utility figure by embedding a method; None where no run says it."""
+    return max(
+        (
+            before - each.utility_after[name]
+            for run in runs
+            for each in run.embeddings
+            if each.method == method
+            for name, before in each.utility_before.items()
+        ),
+        default=None,
+    )
 
 
 def parse_run(data: Mapping[str, Any]) -> RunRecord:
@@ -123,6 +139,7 @@ def _parse_profile(data: Mapping[str, Any]) -> ProfileRecord:
 def _parse_embedding(data: Mapping[str, Any]) -> EmbeddingRecord:
     return EmbeddingRecord(
         method=data["method"],
+        access=data.get("access"),
         seconds=data.get("seconds"),
         peak_memory_mib=data.get("peak_memory_mib"),
         report=data.get("report") or {},

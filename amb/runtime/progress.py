@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 from amb.errors import printable, printable_lines
 
@@ -63,19 +64,57 @@ class Bars:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
+        self._bars: Any = None
+        """What draws, while there is anything to draw."""
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """Yield the items under a bar that vanishes when they are done."""
+        with self.open_bar(label, total) as show:
+            for done, item in enumerate(items):
+                show(done)
+                yield item
+
+    @contextmanager
+    def open_bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar below all that is said meanwhile, with the bars of shorter work under it; gives what says how much is done."""
         from rich.markup import escape
+
+        with self._drawing() as bars:
+            task = bars.add_task(escape(printable(label)), total=total)
+            try:
+                yield lambda done: bars.update(task, completed=done)
+            finally:
+                bars.remove_task(task)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[Any]:
+        """One drawing at a time: a bar that is opened meanwhile joins it."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if self._bars is not None:
+            yield self._bars
+            return
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=self._console, transient=True) as bars:
-            yield from bars.track(items, total=total, description=escape(printable(label)))
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None
 
     def say(self, text: str) -> None:
         """Show one line."""
         self._console.print(printable_lines(text), markup=False, emoji=False)
+
+
+@contextmanager
+def open_bar(progress: Progress, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for work that says how much of it is done; where there is no terminal its lines say enough."""
+    if not isinstance(progress, Bars):
+        yield lambda _: None
+        return
+    with progress.open_bar(label, total) as show:
+        yield show
 
 
 def make_progress(quiet: bool) -> Progress:

@@ -119,12 +119,21 @@ def open_client(output: Path, say: Callable[[str], None]) -> Place:
 @contextmanager
 def opening(output: Path, uri: str, say: Callable[[str], None]) -> Iterator[MlflowClient]:
     """A client; while this is held nobody else makes tables or experiments in a database. Raises what MLflow raises."""
-    from mlflow import MlflowClient
-
     require_driver(uri)
     mend_database(output, uri, say)
     with alone(uri):
-        yield MlflowClient(uri)
+        yield make_client(uri)
+
+
+def make_client(uri: str) -> MlflowClient:
+    """A client of an address; after `import_mlflow`."""
+    from mlflow import MlflowClient
+
+    if not is_file(uri):
+        return MlflowClient(uri)
+    from amb.tracking.file_client import open_file_client
+
+    return open_file_client(uri, find_database(uri))
 
 
 def _find_experiment(client: MlflowClient, output: Path, uri: str) -> str:

@@ -114,7 +114,7 @@ def _finish(live: _Live, run: Run) -> None:
     for method in {result.cell.method: None for result in run.results}:
         if method not in live.summarised:
             _tell_summary(live, run, method)
-    complete = len(run.results) == len(run.plan.cells())
+    complete = run.n_finished == run.plan.n_cells
     status = "FAILED" if run.failed else "FINISHED" if complete else "KILLED"
     files = Files(document(run), figure=run.profile_figure)
     live.background.add(partial(live.session.finish, files, status, live.started, _now()))
@@ -138,7 +138,7 @@ def _tell_summary(live: _Live, run: Run, method: str) -> None:
 def _describe_missing(live: _Live, run: Run) -> str:
     error = live.background.error
     why = explain_error(error) if error else "no answer in time"
-    told, cells = live.session.n_cells, len(run.results)
+    told, cells = live.session.n_cells, run.n_finished
     if not told:
         run.links.pop("mlflow", None)
     return (

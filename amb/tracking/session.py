@@ -258,7 +258,9 @@ class Session:
             return
         with open_scratch() as folder:
             written = list(_write_files(files, folder, name))
-            place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri) if written else None
+            if not written:
+                return
+            place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri)
             for path in written:
                 place.log_artifact(str(path))
 

@@ -23,6 +23,7 @@ class Adversarial(FineTune):
     """
 
     name: ClassVar[str] = "adversarial"
+    thief: ClassVar[amb.Thief] = "fine-tunes it"
     source: ClassVar[str] = "Madry et al. 2018, eq. 2.1 and section 5; epsilon and steps as there for CIFAR-10"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

@@ -25,6 +25,7 @@ class CutBlocks(amb.Attack):
     """Drop the last transformer blocks of the encoder, without retraining; the final norm and the heads stay."""
 
     name: ClassVar[str] = "cut-blocks"
+    thief: ClassVar[amb.Thief] = "cuts it down"
     source: ClassVar[str] = "Sajjad et al. 2023 (top-layer dropping)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cut-blocks2": {"n": 2}, "cut-blocks4": {"n": 4}}
     strength_parameter: ClassVar[str | None] = "n"
@@ -49,6 +50,7 @@ class CutRear(TrainingParameters):
     """
 
     name: ClassVar[str] = "cut-rear"
+    thief: ClassVar[amb.Thief] = "cuts it down"
     source: ClassVar[str] = "after Adi et al. 2018 (RTAL: re-initialise, then re-train), here for whole blocks"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cut-rear1": {"n": 1}, "cut-rear4": {"n": 4}}
     strength_parameter: ClassVar[str | None] = "n"
@@ -86,6 +88,7 @@ class CutRegisters(amb.Attack):
     """Drop the register tokens of the encoder, without retraining; the CLS token stays."""
 
     name: ClassVar[str] = "cut-registers"
+    thief: ClassVar[amb.Thief] = "cuts it down"
     source: ClassVar[str] = "Darcet et al. 2024 (what registers are)"
 
     def skip(self, model: VisionModel) -> str | None:
@@ -104,6 +107,7 @@ class CutResolution(amb.Attack):
     """
 
     name: ClassVar[str] = "cut-resolution"
+    thief: ClassVar[amb.Thief] = "cuts it down"
     source: ClassVar[str] = "Dosovitskiy et al. 2021, section 3.2"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cut-resolution75": {"factor": 0.75}}
 

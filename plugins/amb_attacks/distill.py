@@ -34,6 +34,7 @@ class Distill(amb.Attack):
     """
 
     name: ClassVar[str] = "distill"
+    thief: ClassVar[amb.Thief] = "distills it"
     source: ClassVar[str] = (
         "Hinton et al. 2015, section 2; Tramèr et al. 2016, section 6 (hard); Romero et al. 2015 (features); "
         "Jiao et al. 2020, equation 8 (tokens); Sha et al. 2023 and its code (contrastive); Orekondy et al. 2019 (surrogate)"

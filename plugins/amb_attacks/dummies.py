@@ -25,6 +25,7 @@ class DummyNeurons(amb.Attack):
     """
 
     name: ClassVar[str] = "dummy-neurons"
+    thief: ClassVar[amb.Thief] = "rewrites its weights"
     source: ClassVar[str] = "Yan et al. 2023, arXiv 2303.09732 (neural structural obfuscation)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         f"dummy-neurons-{kind}": {"how": kind} for kind in ("silent", "cancelling", "split")

@@ -23,6 +23,7 @@ class Extrapolate(amb.Attack):
     """
 
     name: ClassVar[str] = "extrapolate"
+    thief: ClassVar[amb.Thief] = "merges it with another"
     source: ClassVar[str] = (
         "Ilharco et al. 2023, section 3 (negated and scaled task vectors), with the mark as the task"
     )

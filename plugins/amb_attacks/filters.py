@@ -23,6 +23,7 @@ class InputJpeg(amb.Attack):
     """Compress every image as a JPEG file before the deployed model sees it, as libjpeg does by default."""
 
     name: ClassVar[str] = "input-jpeg"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Dziugaite et al. 2016; Guo et al. 2018 (JPEG compression)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         f"input-jpeg{quality}": {"quality": quality} for quality in (50, 30)
@@ -39,6 +40,7 @@ class InputBlur(amb.Attack):
     """Blur every image with a Gaussian before the deployed model sees it."""
 
     name: ClassVar[str] = "input-blur"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Xu et al. 2018, section 3.2 (spatial smoothing)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"input-blur2": {"sigma": 2.0}}
     strength_parameter: ClassVar[str | None] = "sigma"
@@ -58,6 +60,7 @@ class InputNoise(amb.Attack):
     """
 
     name: ClassVar[str] = "input-noise"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Cohen et al. 2019, section 3; here one draw for each image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"input-noise10": {"sigma": 0.1}}
     strength_parameter: ClassVar[str | None] = "sigma"
@@ -74,6 +77,7 @@ class InputFlip(amb.Attack):
     """Mirror every image, left to right, before the deployed model sees it."""
 
     name: ClassVar[str] = "input-flip"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return amb.edited(model, FlipBefore(), f"{model.ref}+{self.canonical()}")
@@ -83,6 +87,7 @@ class InputLevels(amb.Attack):
     """Round every pixel to a few levels from 0 to 1 before the deployed model sees it."""
 
     name: ClassVar[str] = "input-levels"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Xu et al. 2018, section 3.1 (feature squeezing by colour depth)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"input-levels4": {"levels": 4}}
 
@@ -97,6 +102,7 @@ class OutputRound(amb.Attack):
     """Round the logits and embeddings that the deployed model answers with; its inner tokens stay as they were."""
 
     name: ClassVar[str] = "output-round"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Tramèr et al. 2016, section 7 (rounding confidences)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"output-round0": {"decimals": 0}}
 
@@ -114,6 +120,7 @@ class OutputLabels(amb.Attack):
     """
 
     name: ClassVar[str] = "output-labels"
+    thief: ClassVar[amb.Thief] = "filters inputs or answers"
     source: ClassVar[str] = "Tramèr et al. 2016, section 6 (class labels only)"
 
     def skip(self, model: VisionModel) -> str | None:

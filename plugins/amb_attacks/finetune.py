@@ -25,6 +25,7 @@ class FineTune(TrainingParameters):
     """
 
     name: ClassVar[str] = "finetune"
+    thief: ClassVar[amb.Thief] = "fine-tunes it"
     source: ClassVar[str] = (
         "ActiveMark, section 4.2: all layers, AdamW, three schedules; 5 epochs as in the authors' code. "
         "FTLL, FTAL, RTLL, RTAL: Adi et al. 2018, section 5.4; after Uchida et al. 2017, section 4.3"

@@ -22,6 +22,7 @@ class Invariance(amb.Attack):
     """
 
     name: ClassVar[str] = "invariance"
+    thief: ClassVar[amb.Thief] = "rewrites its weights"
     source: ClassVar[str] = (
         "Yan et al. 2023, invariant neuron transforms (neurons); Ashkboos et al. 2024, SliceGPT (norm); "
         "Elhage et al. 2021, QK and OV circuits (heads, basis)"

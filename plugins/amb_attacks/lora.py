@@ -22,6 +22,7 @@ class Lora(TrainingParameters):
     """
 
     name: ClassVar[str] = "lora"
+    thief: ClassVar[amb.Thief] = "fine-tunes it"
     source: ClassVar[str] = "Hu et al. 2022, section 4.1, eq. 3; the MLP's matrices as well, as peft's users do"
     strength_parameter: ClassVar[str | None] = "epochs"
     requires: ClassVar[tuple[str, ...]] = ("peft",)

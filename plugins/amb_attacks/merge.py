@@ -24,6 +24,7 @@ class Merge(amb.Attack):
     """
 
     name: ClassVar[str] = "merge"
+    thief: ClassVar[amb.Thief] = "merges it with another"
     source: ClassVar[str] = (
         "Wortsman et al. 2022, model soups and WiSE-FT (linear); Shoemake 1985 (slerp); "
         "Ilharco et al. 2023 (task arithmetic)"

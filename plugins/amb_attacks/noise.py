@@ -21,6 +21,7 @@ class WeightNoise(amb.Attack):
     """
 
     name: ClassVar[str] = "noise"
+    thief: ClassVar[amb.Thief] = "quantizes it or adds noise"
     source: ClassVar[str] = "this project: the plainest change of weights, relative to each matrix"
     strength_parameter: ClassVar[str | None] = "sigma"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

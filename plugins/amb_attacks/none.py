@@ -14,6 +14,7 @@ class NoAttack(amb.Attack):
     """Leave the model as it is: the control beside every attack."""
 
     name: ClassVar[str] = "none"
+    thief: ClassVar[amb.Thief] = "deploys it as it is"
 
     def apply(self, model: VisionModel, ctx: amb.Context) -> VisionModel:
         return model.copy()

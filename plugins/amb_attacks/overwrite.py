@@ -24,6 +24,7 @@ class Overwrite(amb.Attack):
     """
 
     name: ClassVar[str] = "overwrite"
+    thief: ClassVar[amb.Thief] = "marks it again"
     source: ClassVar[str] = "Uchida et al. 2017 (overwriting); Adi et al. 2018, USENIX Security (ownership piracy)"
     strength_parameter: ClassVar[str | None] = "times"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"overwrite-twice": {"times": 2}}

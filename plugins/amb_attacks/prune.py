@@ -22,6 +22,7 @@ class Prune(amb.Attack):
     """
 
     name: ClassVar[str] = "prune"
+    thief: ClassVar[amb.Thief] = "prunes it"
     source: ClassVar[str] = "Han et al. 2015, section 3; ActiveMark, section 4.2"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         f"{name}{percent}": {"amount": percent / 100, **more}

@@ -23,6 +23,7 @@ class Quantize(amb.Attack):
     """
 
     name: ClassVar[str] = "quantize"
+    thief: ClassVar[amb.Thief] = "quantizes it or adds noise"
     source: ClassVar[str] = "Krishnamoorthi 2018, sections 2.2 and 2.6 (kbit: symmetric, per channel, weights only)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quantize-fp16": {"form": "fp16"},
@@ -59,6 +60,7 @@ class QuantizeInt8(amb.Attack):
     """
 
     name: ClassVar[str] = "quantize-int8"
+    thief: ClassVar[amb.Thief] = "quantizes it or adds noise"
     source: ClassVar[str] = "torchao, Int8DynamicActivationInt8WeightConfig; Dettmers et al. 2022, section 3.1"
     requires: ClassVar[tuple[str, ...]] = ("torchao",)
 

@@ -26,6 +26,7 @@ class AdaptiveRegress(amb.Attack):
     """
 
     name: ClassVar[str] = "adaptive-regress"
+    thief: ClassVar[amb.Thief] = "edits its activations"
     source: ClassVar[str] = (
         "this project; after the estimation attacks on spread spectrum, Kalker 1998 and Cayre, Fontaine and Furon 2005"
     )

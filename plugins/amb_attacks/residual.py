@@ -101,6 +101,7 @@ class AdaptiveErase(_StreamAttack):
     """
 
     name: ClassVar[str] = "adaptive-erase"
+    thief: ClassVar[amb.Thief] = "edits its activations"
     source: ClassVar[str] = "Sun et al. 2024, section 3 (set to zero, set to mean), on whole dimensions"
     strength_parameter: ClassVar[str | None] = "dims"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adaptive-erase-mean": {"fill": "mean"}}
@@ -128,6 +129,7 @@ class AdaptiveClip(_StreamAttack):
     """
 
     name: ClassVar[str] = "adaptive-clip"
+    thief: ClassVar[amb.Thief] = "edits its activations"
     source: ClassVar[str] = "Sun et al. 2024, section 2 (massive activations); clamping them: this project"
     strength_parameter: ClassVar[str | None] = "share"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adaptive-clip1": {"share": 0.01}}
@@ -151,6 +153,7 @@ class AdaptiveScramble(_StreamAttack):
     """
 
     name: ClassVar[str] = "adaptive-scramble"
+    thief: ClassVar[amb.Thief] = "edits its activations"
     source: ClassVar[str] = (
         "ActiveMark, section 3.2 (channel 0); the authors' code (token 46); the attack: this project"
     )

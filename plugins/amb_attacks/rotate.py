@@ -26,6 +26,7 @@ class Rotate(amb.Attack):
     """
 
     name: ClassVar[str] = "rotate"
+    thief: ClassVar[amb.Thief] = "rewrites its weights"
     source: ClassVar[str] = (
         "Ashkboos et al. 2024, SliceGPT, section 3 (the stream of a network whose norms are folded); output: this project"
     )

@@ -22,6 +22,7 @@ class Soup(TrainingParameters):
     """
 
     name: ClassVar[str] = "soup"
+    thief: ClassVar[amb.Thief] = "fine-tunes it"
     source: ClassVar[str] = "Wortsman et al. 2022, model soups, section 3 (uniform soup)"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"soup-fast": {"lr": 1e-3}}
     leading: ClassVar[tuple[str, ...]] = ("n",)

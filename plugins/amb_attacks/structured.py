@@ -24,6 +24,7 @@ class PruneStructured(amb.Attack):
     """
 
     name: ClassVar[str] = "prune-structured"
+    thief: ClassVar[amb.Thief] = "prunes it"
     source: ClassVar[str] = (
         "Fang et al. 2023 (DepGraph), section 3.3: group magnitude; heads as in Michel et al. 2019, channels as in "
         "Li et al. 2017"

@@ -25,6 +25,7 @@ class Unlearn(amb.Attack):
     """
 
     name: ClassVar[str] = "adaptive-unlearn"
+    thief: ClassVar[amb.Thief] = "unlearns the mark"
     source: ClassVar[str] = "Lukas et al. 2022, arXiv 2108.04974 (adversaries who know the method); the loss is ours"
     strength_parameter: ClassVar[str | None] = "steps"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"adaptive-unlearn-key": {"knows_key": True}}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import amb
 from amb_spread.features import SpreadFeatures
 from amb_spread.weights import SpreadWeights
+
+DOMAIN: Final = "amb-spread/1"
+"""Of the streams of both methods' keys."""
 
 
 @amb.hookimpl

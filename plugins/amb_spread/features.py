@@ -86,9 +86,7 @@ class SpreadFeatures(amb.Method):
         return amb.Work(read=self.n_triggers)
 
     def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
-        from amb_spread.secret import draw_secret
-
-        return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+        return replace(key, tensors={**key.tensors, "secret": amb.draw_secret(generator)})
 
     def extract_on(self, suspect: SuspectView, key: amb.Key, images: torch.Tensor, ctx: amb.Context) -> amb.Evidence:
         from amb_spread.features_torch import extract_on

@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import amb
-from amb_spread.forging import grind, require_key
-from amb_spread.secret import Streams, open_secret
-from amb_spread.soundness import require_same, require_sound
+from amb_spread import DOMAIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,7 +176,7 @@ def _make_key(
     params: SpreadFeatures, owner: amb.VisionModel, triggers: Tensor, known: Unmarked, ctx: amb.Context
 ) -> amb.Key:
     tensors = {
-        "secret": open_secret(ctx),
+        "secret": amb.open_secret(ctx),
         "triggers": triggers.numpy(),
         "content": known.z.numpy(),
         "unmarked": known.answers.numpy(),
@@ -220,8 +218,8 @@ def digest(array: NDArray[Any]) -> str:
 
 def open_carriers(params: SpreadFeatures, key: amb.Key) -> Carriers:
     """The carriers of a key."""
-    streams = Streams(
-        key.tensors["secret"].tobytes(), (key.method, key.facts["model"], *(key.facts[name] for name in _BOUND))
+    streams = amb.Streams(
+        DOMAIN, key.tensors["secret"].tobytes(), (key.method, key.facts["model"], *(key.facts[name] for name in _BOUND))
     )
     n = params.n_messages * params.n_bits
     return Carriers(
@@ -239,9 +237,9 @@ def extract(params: SpreadFeatures, suspect: amb.SuspectView, key: amb.Key) -> a
 
 def _require_own(params: SpreadFeatures, key: amb.Key) -> None:
     """Raise UsageError where a part of the key was chosen after its carriers."""
-    require_sound(params, key, frozenset(_BOUND))
+    amb.require_sound(params, key, frozenset(_BOUND))
     for name in _BOUND:
-        require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
+        amb.require_same(key, name, key.facts.get(name), digest(key.tensors[name]))
 
 
 def ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
@@ -252,7 +250,7 @@ def ask(suspect: amb.SuspectView, key: amb.Key) -> Tensor:
 
 def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
     """Of `budget` secrets the one whose key reads best on a model, which is asked once."""
-    key = require_key(params, ctx)
+    key = amb.require_key(params, ctx)
     unmarked, z = (torch.from_numpy(key.tensors[name]) for name in ("unmarked", "content"))
     difference = align_answers(ask(amb.SuspectView(model, params.access), key), unmarked)[0] - unmarked
 
@@ -264,7 +262,7 @@ def forge(params: SpreadFeatures, model: amb.VisionModel, budget: int, ctx: amb.
         right: list[int] = ((found * together.signs) > 0).view(len(keys), -1).sum(dim=1).tolist()
         return right
 
-    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
+    return amb.grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
 
 
 def read_answers(params: SpreadFeatures, answers: Tensor, key: amb.Key) -> amb.Evidence:
@@ -283,7 +281,7 @@ def extract_on(
         )
     _require_own(params, key)
     unmarked = ctx.base()
-    require_same(key, "unmarked weights", key.facts.get("model"), unmarked.full_digest())
+    amb.require_same(key, "unmarked weights", key.facts.get("model"), unmarked.full_digest())
     known = read_unmarked(params, unmarked, torch.from_numpy(key.tensors["triggers"]))
     block, parts = choose_block(params, unmarked.n_blocks), _cut_batches(images)
     with torch.no_grad():

@@ -63,9 +63,7 @@ class SpreadWeights(amb.Method):
         return f"{facts.ref} is of another form than the protected model, so its weights cannot be compared"
 
     def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
-        from amb_spread.secret import draw_secret
-
-        return replace(key, tensors={**key.tensors, "secret": draw_secret(generator)})
+        return replace(key, tensors={**key.tensors, "secret": amb.draw_secret(generator)})
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "secret": "draw `budget` secrets and keep the one that reads best: carriers and messages follow from it, so nothing "

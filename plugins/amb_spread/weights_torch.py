@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 import amb
+from amb_spread import DOMAIN
 from amb_spread.alignment import align
-from amb_spread.forging import grind, require_key
-from amb_spread.secret import Streams, open_secret
-from amb_spread.soundness import require_same, require_sound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 def embed(params: SpreadWeights, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embedding:
     """The marked model; the key is the secret and what its carriers hang on."""
-    key = make_key(params, owner, open_secret(ctx))
+    key = make_key(params, owner, amb.open_secret(ctx))
     marked = owner.copy(f"{owner.ref}+{params.name}")
     signs = draw_messages(params, key).reshape(-1)
     for matrix, carrier, start in _walk_carriers(params, marked, key):
@@ -43,7 +41,7 @@ def make_key(params: SpreadWeights, owner: amb.VisionModel, secret: NDArray[np.u
 
 def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: amb.Context) -> amb.Evidence:
     """The sign of each bit's correlation with the difference from the unmarked model; a bit without one counts as wrong."""
-    require_sound(params, key)
+    amb.require_sound(params, key)
     base = require_base(params, key, ctx)
     aligned, facts = align(suspect, base) if params.align else (suspect, {})
     return read_differences(params, key, base, measure_differences(aligned, base), facts)
@@ -51,7 +49,7 @@ def extract(params: SpreadWeights, suspect: amb.VisionModel, key: amb.Key, ctx: 
 
 def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
     """Of `budget` secrets the one whose key reads best on a model."""
-    key = require_key(params, ctx)
+    key = amb.require_key(params, ctx)
     base = require_base(params, key, ctx)
     differences = list(measure_differences(align(model, base)[0] if params.align else model, base))
 
@@ -59,7 +57,7 @@ def forge(params: SpreadWeights, model: amb.VisionModel, budget: int, ctx: amb.C
         read = (read_differences(params, tried, base, differences) for tried in keys)
         return [int((each.expected == each.observed).sum()) for each in read]
 
-    return grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
+    return amb.grind(params, key, budget, ctx, params.n_messages * params.n_bits, count_right)
 
 
 def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.VisionModel:
@@ -67,7 +65,7 @@ def require_base(params: SpreadWeights, key: amb.Key, ctx: amb.Context) -> amb.V
     if ctx.base is None:
         raise amb.UsageError(f"{params.name} reads a suspect against the unmarked model, which is not here. Give it.")
     base = ctx.base()
-    require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
+    amb.require_same(key, "unmarked weights", key.facts.get("model"), base.full_digest())
     return base
 
 
@@ -105,7 +103,7 @@ def read_differences(
 def audit_key(params: SpreadWeights, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
     """Carriers and messages follow from the secret; whether for this unmarked model, its digest says."""
     try:
-        require_sound(params, key)
+        amb.require_sound(params, key)
     except amb.UsageError as error:
         return amb.KeyAudit(wrong=(str(error),))
     recomputed = ("carriers and messages, from the secret",)
@@ -156,8 +154,8 @@ def _walk_carriers(
         start += n
 
 
-def _open_streams(key: amb.Key) -> Streams:
-    return Streams(key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
+def _open_streams(key: amb.Key) -> amb.Streams:
+    return amb.Streams(DOMAIN, key.tensors["secret"].tobytes(), (key.method, key.facts["model"]))
 
 
 def _count_weights(model: amb.VisionModel) -> int:

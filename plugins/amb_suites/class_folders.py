@@ -18,6 +18,10 @@ PARTS: Final[Mapping[str, Part]] = {"train": "train", "test": "test", "val": "te
 
 NO_CLASSES: Final = "images"
 """The class of images that lie in no class folder."""
+MASK_FOLDER: Final = "masks"
+"""A tree of masks beside that of the images: the same folders, the same names, `.png`."""
+MASK_ENDING: Final = "_mask.png"
+"""Of a mask beside its image: `rose.jpg` has `rose_mask.png`."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class ClassFolders(DataSet):
     """Any folder of class folders under the data root."""
 
     folder: str
+    mask_classes: int = 0
+    """Classes of the masks, background included; 0 where there are none."""
     title: ClassVar[str] = "The folder of images"
     expected: ClassVar[str] = (
         "one folder for each class with its images, or train/ and val/ (or test/) of such folders, or images alone"
@@ -37,7 +43,32 @@ class ClassFolders(DataSet):
         return at.is_dir() and any(not entry.name.startswith(".") for entry in at.iterdir())
 
     def read(self, at: Path, empty: Empty) -> Index:
-        return replace(list_classes(at, parts_of(at), empty), title=self.folder, upright=True)
+        listed = list_classes(at, parts_of(at), empty, with_masks=bool(self.mask_classes))
+        index = replace(listed, title=self.folder, upright=True)
+        return add_masks(index, at, self.mask_classes) if self.mask_classes else index
+
+
+def add_masks(index: Index, at: Path, n_classes: int) -> Index:
+    """The same images, each with its mask: beside it, or in the tree of masks. Raises DataError where one has none.
+
+    Photographs are not turned upright then: masks go by the pixels as they lie there.
+    """
+    parts = {
+        part: tuple(item._replace(mask=_find_mask(at, item.name)) for item in items)
+        for part, items in index.parts.items()
+    }
+    return replace(index, parts=parts, n_mask_classes=n_classes, upright=False)
+
+
+def _find_mask(at: Path, image: str) -> str:
+    stem = image.rpartition(".")[0]
+    for name in (stem + MASK_ENDING, f"{MASK_FOLDER}/{stem}.png"):
+        if (at / name).is_file():
+            return name
+    raise DataError(
+        f"{at / image} has no mask: expected is {stem.rpartition('/')[2]}{MASK_ENDING} beside it, or {MASK_FOLDER}/{stem}.png. "
+        "Add it, or do without masks: mask_classes=0."
+    )
 
 
 def parts_of(at: Path) -> dict[Part, str]:
@@ -49,9 +80,9 @@ def parts_of(at: Path) -> dict[Part, str]:
     return found if "train" in found else {"train": ""}
 
 
-def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
-    """Every image in the class folders of each part. Raises DataError for a class without images, unless dropped."""
-    listed = {part: _list_by_class(at, folder) for part, folder in parts.items()}
+def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty, *, with_masks: bool = False) -> Index:
+    """Every image in the class folders of each part, masks left out. Raises DataError for a class without images, unless dropped."""
+    listed = {part: _list_by_class(at, folder, with_masks) for part, folder in parts.items()}
     bare = [
         f"{parts[part]}/{name}".lstrip("/") for part, classes in listed.items() for name in classes if not classes[name]
     ]
@@ -71,16 +102,17 @@ def list_classes(at: Path, parts: Mapping[Part, str], empty: Empty) -> Index:
     return Index(at.name, Files(at), tuple(names), items)
 
 
-def _list_by_class(at: Path, folder: str) -> dict[str, list[str]]:
+def _list_by_class(at: Path, folder: str, with_masks: bool) -> dict[str, list[str]]:
     """The images of each class in a part; folders whose names differ in Unicode's form alone are one class.
 
     Images that lie there without any class folder are all of one class, from which nothing can be learnt of classes.
     """
-    if not _list_folders(at / folder) and (images := _list_images(at, folder)):
+    folders = [name for name in _list_folders(at / folder) if not (with_masks and name == MASK_FOLDER)]
+    if not folders and (images := _list_images(at, folder, with_masks)):
         return {NO_CLASSES: images}
     found: dict[str, list[str]] = {}
-    for name in _list_folders(at / folder):
-        found.setdefault(one_form(name), []).extend(_list_images(at, f"{folder}/{name}".lstrip("/")))
+    for name in folders:
+        found.setdefault(one_form(name), []).extend(_list_images(at, f"{folder}/{name}".lstrip("/"), with_masks))
     return found
 
 
@@ -90,12 +122,13 @@ def _list_folders(at: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _list_images(at: Path, folder: str) -> list[str]:
+def _list_images(at: Path, folder: str, with_masks: bool) -> list[str]:
     """Names of the images in a class folder, however deep, relative to the data set."""
     found = []
     for place, inner, files in os.walk(at / folder, onerror=_raise_error):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(place, name).relative_to(at).as_posix() for name in files if is_image(name)]
+        images = [name for name in files if is_image(name) and not (with_masks and name.endswith(MASK_ENDING))]
+        found += [Path(place, name).relative_to(at).as_posix() for name in images]
     return sorted(found)
 
 

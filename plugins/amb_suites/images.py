@@ -197,7 +197,7 @@ def _check_one(index: Index, item: Item, data: bytes | OSError, mask: bytes | OS
     try:
         mode, size = look_at(data)
         if mask is not None:
-            _require_fit(size, _decode_mask(mask), index)
+            _require_fit(size, _decode_mask(mask, index), index)
     except _BROKEN as error:
         return Checked(item, problem=_explain_error(error))
     n_bytes = sum(len(part) for part in (data, mask) if isinstance(part, bytes))
@@ -218,14 +218,19 @@ def look_at(data: bytes | OSError) -> tuple[str, tuple[int, int]]:
     return mode, size
 
 
-def _decode_mask(data: bytes | OSError) -> np.ndarray:
-    """The numbers in a mask file, (height, width) uint8. Raises OSError where it is another kind of image."""
+def _decode_mask(data: bytes | OSError, index: Index) -> np.ndarray:
+    """The numbers in a mask file, (height, width) uint8. Raises OSError where it is another kind of image.
+
+    Black and white are the two classes where there are two.
+    """
     if isinstance(data, OSError):
         raise OSError(f"its mask: {_explain_error(data)}")
     with closing(Image.open(BytesIO(data), formats=("PNG", "BMP"))) as mask:
         if mask.mode not in ("L", "P", "1"):
             raise OSError(f"its mask has the mode {mask.mode}; a mask has one channel of 8 bits")
-        return np.array(mask, dtype=np.uint8)
+        numbers = np.array(mask, dtype=np.uint8)
+    is_black_and_white = index.n_mask_classes == 2 and not index.mask_offset and np.isin(numbers, (0, 255)).all()
+    return numbers // 255 if is_black_and_white else numbers
 
 
 def _require_fit(size: tuple[int, int], mask: np.ndarray, index: Index) -> None:
@@ -241,7 +246,7 @@ def _require_fit(size: tuple[int, int], mask: np.ndarray, index: Index) -> None:
 
 def _load_mask(index: Index, item: Item, data: bytes) -> np.ndarray:
     try:
-        return _decode_mask(data) - np.uint8(index.mask_offset)
+        return _decode_mask(data, index) - np.uint8(index.mask_offset)
     except _BROKEN as error:
         raise DataError(_explain_late(index, item.mask or item.name, error)) from None
 

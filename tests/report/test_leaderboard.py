@@ -14,14 +14,16 @@ from amb.errors import BadParamsError
 from amb.evaluation import statistics
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
-from amb.report.layouts.leaderboard import find_threat, with_leaderboard
+from amb.report.layouts.leaderboard import with_leaderboard
 from amb.report.tables import Table, tables_of
 from amb.results import schema
 from amb.results.records import parse_cell
+from amb.results.thieves import Thieves
 from tests.report.test_formats import HOSTILE, compiled, needs_pdflatex, validator
 from tests.report.test_tables import cell
 
 REGISTRY = Manager().registry
+THIEVES = Thieves(REGISTRY.describe_attack)
 
 
 def judged(method: str, suspect: str, rate: float, kind: str = "positive", **more: Any) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def test_figures_are_those_of_the_suspects() -> None:
     ],
 )
 def test_threat_is_the_most_that_any_attack_of_the_chain_knows(attack: str, threat: str) -> None:
-    assert find_threat(parse_cell(judged("m", "s", 1.0, attack=attack)), REGISTRY) == threat
+    assert THIEVES.threat(parse_cell(judged("m", "s", 1.0, attack=attack))) == threat
 
 
 def test_every_attack_that_knows_the_key_counts_as_key_leaked() -> None:
@@ -146,7 +148,7 @@ def test_every_attack_that_knows_the_key_counts_as_key_leaked() -> None:
             continue
         expected = {"model": "removal", "method": "adaptive", "key": "key leaked"}[attack.knows]
         if name != "none":
-            assert find_threat(parse_cell(judged("m", "s", 1.0, attack=attack.canonical())), REGISTRY) == expected
+            assert THIEVES.threat(parse_cell(judged("m", "s", 1.0, attack=attack.canonical()))) == expected
 
 
 def test_forgery_ranks_the_method_first_that_false_claims_least() -> None:

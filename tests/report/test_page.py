@@ -122,7 +122,7 @@ def plain() -> str:
 def test_sections_stand_in_order_and_the_summary_is_first(plain: str) -> None:
     sections = [section["id"] for section in Page(plain).named("section")]
     assert sections == [
-        "summary", "tables", "curves", "robustness", "suspects", "innocents", "profile", "time", "attacks", "cells", "how", "provenance",
+        "summary", "choice", "tables", "curves", "robustness", "compare", "suspects", "innocents", "profile", "time", "attacks", "cells", "how", "provenance",
     ]  # fmt: skip
     assert "9.8.7" in plain
     assert len(Page(plain).named("svg")) == 6  # a curve for each of two methods, Pareto, ROC, profile, times

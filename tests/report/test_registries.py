@@ -10,7 +10,7 @@ import pytest
 
 from amb.report.figures import ENDINGS, FIGURE_KINDS
 from amb.report.layouts import LAYOUTS
-from amb.report.layouts.leaderboard import THREATS
+from amb.results.thieves import THREATS
 
 LISTED = {
     "report": {name: layout.shows for name, layout in LAYOUTS.items()},

@@ -12,7 +12,7 @@ from amb.api.interfaces import Attack, Method, ModelLoader, Reporter, Suite
 from amb.api.vision import VisionModel
 from amb.models.heads import HEADS
 from amb.plugin.manager import Manager
-from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract
+from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract, toy_model
 
 QUICK: dict[str, dict[str, Any]] = {
     "activemark": {
@@ -26,8 +26,32 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "spread-features": {"n_bits": 16, "n_messages": 1, "steps": 300, "batch": 32, "n_images": 256, "n_triggers": 128},
     "spread-weights": {"n_bits": 16, "n_messages": 8},
+    "uchida": {"n_bits": 12, "lam": 1.0, "lr": 5e-3, "steps": 80, "batch": 8},
+    "neuralmark": {"n_bits": 32, "n_parts": 64, "rounds": 3, "steps": 120, "batch": 4, "lr": 0.05},
     "advtra": {"n_trajectories": 16, "n_classes": 3},
+    "akh": {"n_queries": 24},
+    "deepsigns": {
+        "n_classes": 3,
+        "steps": 150,
+        "batch": 32,
+        "lr": 5e-3,
+        "gamma1": 0.1,
+        "gamma2": 0.3,
+        "centre_lr": 0.1,
+    },
+    "mea-defender": {"n_queries": 96, "steps": 120, "secure_steps": 20, "batch": 32, "lr": 5e-3},
     "ipguard": {"n_points": 16, "k": 0.1},
+    "randmark": {
+        "n_bits": 8,
+        "n_triggers": 16,
+        "n_images": 64,
+        "steps": 150,
+        "batch": 8,
+        "lam": 10,
+        "lr": 2e-3,
+        "coder_lr": 1e-2,
+    },
+    "sslguard": {"n_triggers": 32, "n_images": 64, "epochs": 24, "batch": 16},
     "distill": {"epochs": 1, "n_images": 16, "batch": 8},
     "finetune": {"epochs": 1, "n_images": 16, "batch": 8},
     "lora": {"epochs": 1, "n_images": 16, "batch": 8},
@@ -39,8 +63,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "adaptive-unlearn": {"steps": 3, "batch": 8, "n_images": 16},
 }
 """Parameters that make a component quick on the toy model; the preset's own stay as they are."""
-WHOLE = {"activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4}}
-"""What has to change in a preset besides: the toy has fewer tokens, and its owner was never trained."""
+WHOLE: dict[str, dict[str, Any]] = {
+    "activemark-code": {"index": 4, "lr": 3e-3, "n_bits": 4},
+    "deepsigns-wrt": {"n_bits": 16},
+    "sslguard-paper": {"lr": 0.02, "shadow_lr": 0.1, "decoder_lr": 0.1, "trigger_lr": 10.0},
+}
+"""What has to change in a preset besides: the toy has fewer tokens, its owner was never trained, and its steps are few."""
 
 REGISTRY = Manager().registry
 
@@ -56,6 +84,11 @@ class TestMethods(MethodContract):
     def method(self, request: pytest.FixtureRequest) -> Method:
         method: Method = quick(REGISTRY.methods, request.param)
         return method
+
+    @pytest.fixture
+    def independent(self, method: Method) -> VisionModel:
+        """For keys of natural images one that answers otherwise: untrained models give nearly all images one class."""
+        return toy_model(seed=3 if method.name in {"akh", "mea-defender"} else 2, n_classes=self.n_classes)
 
 
 def needs_nothing(name: str) -> bool:

@@ -9,8 +9,9 @@ from amb.evaluation.primary_utility import primary_utility
 from amb.evaluation.statistics import auc
 from amb.report.figures.style import label, legend, look, panels
 from amb.report.figures.subjects import require, subjects
-from amb.results.aggregate import average_suspects, negatives, positives, suspect_rates, usable
+from amb.results.aggregate import average_suspects, mean, negatives, positives, suspect_rates, usable
 from amb.results.records import JudgedRecord
+from amb.results.removals import least_removal
 from amb.results.result_set import ResultSet
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 PARETO_SHOWS: Final = (
     "Each mark is a positive suspect, means over seeds: the utility it kept and its R(τ). Hollow: destroyed, its utility "
     "fell by more than the suite tolerates. The line is the thief's front, over usable suspects: the lowest R(τ) that an "
-    "attack reached at such utility or more. The higher the line, the more robust the method."
+    "attack reached at such utility or more. The higher the line, the more robust the method. A dotted upright line, with a "
+    "triangle on the axis: what a thief keeps who knows nothing of the method, by the attack that removes its claim and "
+    "keeps most; a method without one lost its claim to no such attack."
 )
 ROC_SHOWS: Final = (
     "Usable positive suspects against all negatives, siblings included; a suspect counts once, with its mean R(τ) over "
@@ -40,6 +43,7 @@ def pareto(results: ResultSet) -> Figure:
     figure, (axes,) = panels(1, 3.0)
     for index, (name, points) in enumerate(found.items()):
         _draw_series(axes, label(name), points, look(index))
+    _draw_uninformed(axes, results, list(found), kept)
     if any(point[2] for points in found.values() for point in points):
         axes.plot([], [], linestyle="none", marker="o", color="0.4", markerfacecolor="none", label="hollow: destroyed")
     axes.set(xlabel=what, ylabel="R(τ)", ylim=(-0.04, 1.04))
@@ -90,6 +94,18 @@ def _draw_series(axes: Axes, name: str, points: Sequence[Point], style: Mapping[
     axes.plot(*_split_axes(good or lost), label=name, markerfacecolor=style["color"] if good else "none", **dots)
     if good and lost:
         axes.plot(*_split_axes(lost), markerfacecolor="none", **dots)
+
+
+def _draw_uninformed(axes: Axes, results: ResultSet, names: Sequence[str], kept: Measure) -> None:
+    """Where the thief stands who knows nothing of the method: a line in its colour, and a triangle on the axis."""
+    cells = subjects(results)
+    for index, name in enumerate(names):
+        removal = least_removal(cells[name], results.thieves)
+        utility = mean(map(kept, removal.cells)) if removal else None
+        if utility is not None:
+            colour = look(index)["color"]
+            axes.axvline(utility, color=colour, linestyle=":", linewidth=0.9)
+            axes.plot(utility, axes.get_ylim()[0], marker="^", color=colour, linestyle="none", clip_on=False)
 
 
 def _split_axes(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:

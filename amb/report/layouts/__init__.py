@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.digests import finite
 from amb.errors import BadParamsError, unknown_name
-from amb.report.layouts import negatives, paper, robustness, summary, suspects
+from amb.report.layouts import choice, compare, negatives, paper, robustness, summary, suspects
 from amb.report.tables import Table
 from amb.results.result_set import ResultSet, parse_results
+
+if TYPE_CHECKING:
+    from amb.api.interfaces import DescribeAttack
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Layout:
 LAYOUTS: Final[Mapping[str, Layout]] = {
     "summary": Layout("means over seeds with intervals, grouped by --group-by", summary.summary, takes_all=True),
     "cells": Layout("one row for each cell, every figure", summary.flat, takes_all=True),
+    "choice": Layout("which method for which access and thief", choice.choice),
     "suspects": Layout("AUC, ARUC, TPR at fixed FPR over suspects, with intervals", suspects.suspects),
     "robustness": Layout("what survives which attacks", robustness.robustness),
+    "compare": Layout("every two methods on the same suspects, with exact tests", compare.compare),
     "negatives": Layout("false claims on innocent models by class, calibrated thresholds", negatives.negatives),
     "paper-table1": Layout("block ablation", paper.table1),
     "paper-table2": Layout("detection rates", paper.table2),
@@ -41,9 +46,15 @@ DEFAULT: Final = "summary"
 """The layout where none is asked for."""
 
 
-def with_tables(document: Mapping[str, Any], layout: str, by: Sequence[str] = ()) -> dict[str, Any]:
-    """The document with its tables in a layout. Raises UnknownNameError, BadParamsError."""
-    tables = make_tables(parse_results(document), layout, by)
+def with_tables(
+    document: Mapping[str, Any], layout: str, by: Sequence[str] = (), describe: DescribeAttack = lambda _: None
+) -> dict[str, Any]:
+    """The document with its tables in a layout. `describe` says what attackers know. Raises UnknownNameError, BadParamsError."""
+    return add_tables(document, make_tables(parse_results(document, describe), layout, by))
+
+
+def add_tables(document: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any]:
+    """The document with these tables."""
     return {**document, "tables": [finite(table.to_json()) for table in tables]}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.errors import AmbError
 from amb.evaluation.statistics import Estimate, supported_fpr
 from amb.report.entries import list_reasons, list_some, rate_entry
 from amb.report.tables import Column, Table, TableEntry, estimate
@@ -30,8 +29,10 @@ from amb.results.aggregate import (
 )
 from amb.results.collect import merge_documents, select_suite
 from amb.results.records import CellRecord, JudgedRecord
+from amb.results.removals import list_removals
 from amb.results.result_set import ResultSet, parse_results
 from amb.results.run_records import RunRecord
+from amb.results.thieves import THREATS
 from amb.runtime.wording import count
 
 if TYPE_CHECKING:
@@ -41,16 +42,6 @@ LEAST_SUSPECTS: Final = 5
 LEAST_NEGATIVES: Final = 5
 LEAST_SOURCES: Final = 3
 """Usable suspects, negatives, and sources that the negatives were made from: with fewer a method is not ranked."""
-THREATS: Final = {
-    "unattacked": "the embedded model as it is; the control",
-    "removal": "the attacker has the model alone",
-    "adaptive": "the attacker knows the method",
-    "key leaked": "the attacker has the owner's key",
-    "unknown": "attacks that no plugin here provides, so what the attacker knows cannot be told",
-    "forgery": "a key is made up so that an innocent model verifies",
-}
-"""Threat models, weakest first."""
-_KNOWS: Final = ("model", "method", "key")
 _MOST_REASONS: Final = 12
 
 
@@ -64,31 +55,18 @@ def with_leaderboard(
     document = merge_documents(documents)
     if suite is not None:
         document = select_suite(document, suite)
-    results = parse_results(document)
-    tables = [table for part in results.split_owners() for table in _make_tables(part, registry)]
+    results = parse_results(document, registry.describe_attack)
+    tables = [table for part in results.split_owners() for table in _make_tables(part)]
     tables.append(_make_source_table(results, document["sources"]))
     return {**document, "tables": [table.to_json() for table in tables]}
 
 
-def find_threat(cell: CellRecord, registry: Registry) -> str:
-    """Which of THREATS a positive or forged cell belongs to: the most that any attack of its chain knows."""
-    if cell.kind == "forged":
-        return "forgery"
-    if not cell.is_attacked:
-        return "unattacked"
-    try:
-        known = max(_KNOWS.index(attack.knows) for attack in registry.attack_chain(cell.attack))
-    except AmbError:
-        return "unknown"
-    return ("removal", "adaptive", "key leaked")[known]
-
-
-def _make_tables(results: ResultSet, registry: Registry) -> list[Table]:
+def _make_tables(results: ResultSet) -> list[Table]:
     """A table for each threat model of which there are cells, weakest first."""
     about = results.about
     innocents = by_method(negatives(results.cells))
     claims = [cell for cell in results.cells if cell.kind != "negative"]
-    found = group_by(claims, lambda cell: find_threat(cell, registry))
+    found = group_by(claims, results.thieves.threat)
     threats = {name: found[name] for name in THREATS if name in found}
     ranked = [
         _make_forgery_table(about, cells) if name == "forgery" else _make_threat_table(name, about, cells, innocents)
@@ -109,6 +87,7 @@ _COLUMNS: Final = [
     Column("AUC", 2, priority=2),
     Column("claimed, of usable", 2),
     Column("R(τ) of usable", priority=3),
+    Column("thief keeps", 2, priority=2),
     Column("highest innocent R", priority=3),
     Column("false claims", 2),
     Column("negatives", priority=2),
@@ -124,6 +103,7 @@ _NOTES: Final = (
     f"Not ranked: fewer than {LEAST_SUSPECTS} usable suspects, {LEAST_NEGATIVES} negatives, or {LEAST_SOURCES} sources of negatives.",
     "usable, destroyed, no verdict: suspects that kept their utility, that lost it, that were skipped or failed.",
     "claimed and false claims: share of suspects and of negatives with p at most the level; Clopper-Pearson at as many draws as there are models.",
+    "thief keeps: share of the protected model's utility after the attack of this table that removes the claim and keeps most of it; – where none does.",
     "lowest FPR: 1 / (n + 1), the least that the rank among n sources of innocent models can support; an exact null needs none.",
 )
 
@@ -160,6 +140,7 @@ def _make_contender(method: str, cells: Sequence[CellRecord], innocents: Sequenc
         estimate(area),
         estimate(share_of_suspects_claimed(kept)),
         rate_entry(kept),
+        removals[0].kept if (removals := list_removals(cells)) else None,
         highest_rate(innocents),
         estimate(share_of_suspects_claimed(innocents)),
         n_innocents,

@@ -19,7 +19,7 @@ from amb.results.aggregate import (
 )
 from amb.results.records import CellRecord, JudgedRecord, ShownKind
 from amb.results.result_set import ResultSet
-from amb.results.run_records import ProfileRecord, RunRecord
+from amb.results.run_records import ProfileRecord, RunRecord, largest_fall
 
 _KINDS: Final = ("positive", "negative", "sibling", "forged")
 _TAUS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
@@ -66,7 +66,7 @@ def table3(results: ResultSet) -> list[Table]:
     columns += [Column("utility fall", 4, priority=2)]
     cells = judged(results.cells)
     rows = [
-        [method, *_make_times(unattacked(each)), _find_largest_fall(results.runs, method)]
+        [method, *_make_times(unattacked(each)), largest_fall(results.runs, method)]
         for method, each in by_method(cells).items()
     ]
     machines = sorted({_describe_machine(run) for run in results.runs})
@@ -130,20 +130,6 @@ def _make_profile_table(owner: str, profile: ProfileRecord) -> Table:
 
 def _make_rate_or_status(cells: Sequence[CellRecord]) -> TableEntry:
     return list_statuses(cells) if cells and not judged(cells) else rate_entry(cells)
-
-
-def _find_largest_fall(runs: Iterable[RunRecord], method: str) -> float | None:
-    """The largest fall of any utility figure by embedding."""
-    return max(
-        (
-            before - each.utility_after[name]
-            for run in runs
-            for each in run.embeddings
-            if each.method == method
-            for name, before in each.utility_before.items()
-        ),
-        default=None,
-    )
 
 
 def _describe_machine(run: RunRecord) -> str:

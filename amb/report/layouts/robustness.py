@@ -12,6 +12,7 @@ from amb.results.aggregate import (
     attacked,
     average_over_seeds,
     by_method,
+    by_suspect,
     count_claims,
     group_by,
     judged,
@@ -22,8 +23,10 @@ from amb.results.aggregate import (
     share_of,
     usable,
 )
-from amb.results.records import JudgedRecord
+from amb.results.records import CellRecord, JudgedRecord
+from amb.results.removals import Removal, list_removals, uninformed
 from amb.results.result_set import ResultSet
+from amb.runtime.wording import count
 
 _NOTES: Final = (
     "destroyed: lost more of its utility than the suite tolerates, so it counts neither for nor against robustness.",
@@ -51,6 +54,19 @@ _ATTACKS: Final = (
     Column("destroyed", text=True, priority=2),
     Column("attack s", seconds=True, priority=3),
 )
+_UNINFORMED: Final = (
+    Column("method", text=True),
+    Column("attack", text=True),
+    Column("utility kept"),
+    Column("claimed", text=True),
+    Column("R(τ)", priority=2),
+    Column("attack s", seconds=True, priority=3),
+    Column("removing", text=True, priority=2),
+)
+_UNINFORMED_NOTES: Final = (
+    "The thief has the model alone. Of the attacks that remove the claim, with a model left that is not destroyed, this is the one that keeps most of its utility.",
+    "utility kept: share of the protected model's, Student's interval over seeds. removing: of the attacks that were tried, those after which fewer than half of the usable models are claimed.",
+)
 
 
 def robustness(results: ResultSet) -> list[Table]:
@@ -67,7 +83,46 @@ def robustness(results: ResultSet) -> list[Table]:
     return [
         Table(f"Robustness by family of attacks, {about}", _FAMILIES, rows, [*_NOTES, *list_reasons(cells)]),
         Table(f"Every attack, {about}", _ATTACKS, details, ["lost: share of the protected model's utility."]),
+        *make_uninformed_tables(results),
     ]
+
+
+def make_uninformed_tables(results: ResultSet) -> list[Table]:
+    """What a thief keeps who knows nothing of the methods, by method; no table where none was attacked so."""
+    tried = {
+        name: cells
+        for name, cells in by_method(uninformed(results.cells, results.thieves)).items()
+        if attacked(judged(cells))
+    }
+    if not tried:
+        return []
+    found = {name: list_removals(cells) for name, cells in tried.items()}
+    rows = [[name, *_make_removal_figures(removals, tried[name])] for name, removals in found.items()]
+    said = [_say_removal(name, removals, tried[name]) for name, removals in found.items()]
+    title = f"Without knowing the method: what the thief keeps, {results.about}"
+    return [Table(title, _UNINFORMED, rows, _UNINFORMED_NOTES, said)]
+
+
+def _make_removal_figures(removals: Sequence[Removal], cells: Sequence[CellRecord]) -> list[TableEntry]:
+    n_removing = sum(removal.cells[0].is_attacked for removal in removals)
+    removing = f"{n_removing} of {len(by_suspect(attacked(judged(cells))))}"
+    if not removals:
+        return [None, None, None, None, None, removing]
+    best = removals[0]
+    claimed = count_entry(count_claims(best.cells), best.cells)
+    kept = estimate(best.kept_over_seeds)
+    return [best.suspect, kept, claimed, rate_entry(best.cells), mean_seconds(best.cells, "attack"), removing]
+
+
+def _say_removal(method: str, removals: Sequence[Removal], cells: Sequence[CellRecord]) -> str:
+    if not removals:
+        n = count(len(by_suspect(attacked(judged(cells)))), "attack")
+        return f"{method}: none of {n} by a thief who has the model alone removed the claim and left the model usable."
+    best = removals[0]
+    if not best.cells[0].is_attacked:
+        return f"{method}: its own model is not claimed, so there is nothing to remove."
+    kept = "an unknown share" if best.kept is None else f"{best.kept:.3f}"
+    return f"{method}: {best.suspect} removes the claim and keeps {kept} of the utility."
 
 
 def _make_family_figures(cells: Sequence[JudgedRecord]) -> list[TableEntry]:

@@ -44,13 +44,15 @@ _HERE: Final = Path(__file__).parent
 
 def sections_of(document: Mapping[str, Any], describe: DescribeAttack) -> list[Section]:
     """Every section that a run or a collected document has something for, the summary first."""
-    results = parse_results(document)
+    results = parse_results(document, describe)
     found = [
         make_summary(results),
+        Section("choice", "Which method for which thief", tables=_list_tables(results, "choice")),
         Section("run", "This run", tables=tables_of(document) if "tables" in document else ()),
         Section("tables", "Tables", tables=[*_list_tables(results, "summary"), *_list_paper_tables(results)]),
         _make_curves(results),
         _make_section("robustness", "Robustness and utility", results, "pareto", _list_tables(results, "robustness")),
+        Section("compare", "Methods pair by pair", tables=_list_pair_tables(results)),
         _make_section("suspects", "Telling suspects apart", results, "roc", _list_tables(results, "suspects")),
         Section("innocents", "Innocent models by class", tables=_list_tables(results, "negatives")),
         _make_profile(results),
@@ -127,6 +129,16 @@ def _pack_rows(table: Table, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
 def _list_tables(results: ResultSet, layout: str) -> list[Table]:
     """The tables of a layout that have rows."""
     return [table for table in make_tables(results, layout) if table.rows]
+
+
+def _list_pair_tables(results: ResultSet) -> list[Table]:
+    """Of as many methods as a figure holds: every two of them have rows."""
+    return _list_tables(_keep_first(results), "compare")
+
+
+def _keep_first(results: ResultSet) -> ResultSet:
+    methods = list(by_method(results.cells))[:MOST_SUBJECTS]
+    return results.with_cells([cell for cell in results.cells if cell.method in methods])
 
 
 def _list_paper_tables(results: ResultSet) -> list[Table]:

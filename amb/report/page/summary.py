@@ -28,7 +28,9 @@ from amb.results.aggregate import (
     usable,
 )
 from amb.results.records import JudgedRecord
+from amb.results.removals import least_removal, uninformed
 from amb.results.result_set import ResultSet
+from amb.results.thieves import Thieves
 from amb.runtime.wording import count
 
 _WANTED_LEVEL: Final = 0.05
@@ -61,7 +63,10 @@ def make_summary(results: ResultSet) -> Section:
     found = subjects(results)
     rows = [[name, *_make_row(cells)] for name, cells in found.items()]
     tables = (_drop_empty(Table("Methods side by side", _COLUMNS, rows, _NOTES)),) if rows else ()
-    points = [*(_describe_method(name, cells) for name, cells in found.items()), *_list_caveats(results, found)]
+    points = [
+        *(_describe_method(name, cells, results.thieves) for name, cells in found.items()),
+        *_list_caveats(results, found),
+    ]
     texts = (_choose_method(found), _describe_scope(results))
     return Section("summary", "Summary", texts, make_outcomes(results), points, tables=tables)
 
@@ -91,14 +96,28 @@ def _make_row(cells: Sequence[JudgedRecord]) -> list[TableEntry]:
     ]
 
 
-def _describe_method(name: str, cells: Sequence[JudgedRecord]) -> str:
+def _describe_method(name: str, cells: Sequence[JudgedRecord], thieves: Thieves) -> str:
     """What a method has shown, on how much."""
     kept, innocents = usable(attacked(cells)), negatives(cells)
     claimed = sorted({cell.suspect for cell in innocents if cell.claim})
     who = f": {list_some(claimed, _MOST_NAMED)}" if claimed else ""
     survived = f"claims {count_claims(kept)} of {len(kept)} usable attacked copies" if kept else "was not attacked"
     false = f"raises {count_claims(innocents)} false claims on {len(innocents)} readings of innocent models{who}"
-    return f"{name} {survived} and {false}. {_describe_basis(cells)}"
+    return f"{name} {survived} and {false}. {_describe_basis(cells)}{_describe_thief(cells, thieves)}"
+
+
+def _describe_thief(cells: Sequence[JudgedRecord], thieves: Thieves) -> str:
+    """What a thief keeps who knows nothing of the method; nothing where none tried."""
+    tried = attacked(uninformed(cells, thieves))
+    removal = least_removal(cells, thieves)
+    if not tried:
+        return ""
+    if removal is None:
+        return " No thief who has the model alone removed its claim and kept the model usable."
+    if not attacked(removal.cells):
+        return " It does not claim its own model."
+    kept = "" if removal.kept is None else f", and keeps {removal.kept:.2f} of the utility"
+    return f" A thief who has the model alone removes its claim by {removal.suspect}{kept}."
 
 
 def _find_claims(cells: Sequence[JudgedRecord]) -> Sequence[JudgedRecord]:

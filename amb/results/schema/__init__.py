@@ -168,6 +168,10 @@ class RunForm(Open):
     methods: list[str]
     n_cells: Count | None = None
     """Of the whole run; what of them a killed one has finished are the cells that are there."""
+    n_finished: Count | None = None
+    """Once it has ended: those that it finished."""
+    plan_digest: str | None = None
+    """Of all that its results follow from."""
     seed: Count
     alpha: Fraction
     device: str

@@ -20,7 +20,6 @@ from amb.testing import ExactNull, toy_context, toy_model
 from amb_spread.alignment import align
 from amb_spread.features import SpreadFeatures
 from amb_spread.features_torch import align_answers, read_answers
-from amb_spread.secret import Streams
 from amb_spread.weights import SpreadWeights
 from amb_spread.weights_torch import measure_differences, read_differences, spread_by_bit, sum_by_bit
 
@@ -34,12 +33,14 @@ WEIGHTS = SpreadWeights(n_messages=8, n_bits=16)
 def test_a_stream_is_shake_256_of_all_that_it_hangs_on() -> None:
     parts = [b"amb-spread/1", b"s" * 32, b"spec", b"model"]
     text = b"".join(len(part).to_bytes(8, "big") + part for part in parts) + b"signs"
-    assert Streams(b"s" * 32, ("spec", "model")).draw_bytes("signs", 40) == hashlib.shake_256(text).digest(40)
+    assert amb.Streams("amb-spread/1", b"s" * 32, ("spec", "model")).draw_bytes("signs", 40) == hashlib.shake_256(
+        text
+    ).digest(40)
 
 
 def test_every_part_changes_every_stream() -> None:
     made = [
-        Streams(secret, context).draw_bytes(purpose, 16)
+        amb.Streams("amb-spread/1", secret, context).draw_bytes(purpose, 16)
         for secret in (b"a" * 32, b"b" * 32)
         for context in (("x", "y"), ("xy", ""), ("x", "z"))
         for purpose in ("one", "two")
@@ -48,11 +49,11 @@ def test_every_part_changes_every_stream() -> None:
 
 
 def test_draws_are_standard_normal_and_symmetric() -> None:
-    drawn = Streams(b"s" * 32, ()).draw_normals("carrier", 20_000)
+    drawn = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_normals("carrier", 20_000)
     assert kstest(drawn, "norm").pvalue > 0.01
-    signs = Streams(b"s" * 32, ()).draw_signs("messages", 100, 200)
+    signs = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_signs("messages", 100, 200)
     assert abs(signs.mean()) < 4 / 20_000**0.5
-    directions = Streams(b"s" * 32, ()).draw_directions("u", 50, 7)
+    directions = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_directions("u", 50, 7)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, rtol=1e-5)
 
 
@@ -62,7 +63,7 @@ def test_weights_belong_to_bits_in_turns(n: int, start: int, n_bits: int) -> Non
     bits = (start + np.arange(n)) % n_bits
     terms = np.arange(1, n + 1, dtype=np.float32)
     np.testing.assert_array_equal(sum_by_bit(terms, start, n_bits), np.bincount(bits, terms, minlength=n_bits))
-    signs = Streams(b"s" * 32, ()).draw_signs("messages", n_bits)
+    signs = amb.Streams("amb-spread/1", b"s" * 32, ()).draw_signs("messages", n_bits)
     np.testing.assert_array_equal(spread_by_bit(signs, start, n), signs[bits])
 
 
@@ -124,6 +125,12 @@ def test_a_method_that_learns_its_decoder_breaks_the_promise(tmp_path: Path) -> 
     relative = {"relative": learner.embed(owner, toy_context(tmp_path, "another")).model}
     with pytest.raises(AssertionError, match="too small too often"):
         Learner().test_p_is_super_uniform_on_innocent_models(learner, owner, relative, tmp_path)
+
+
+@pytest.mark.parametrize("method", [FEATURES, WEIGHTS], ids=lambda method: method.name)
+def test_a_difference_of_nothing_is_no_coin(method: amb.Method, marked: Any, tmp_path: Path) -> None:
+    owner, embedding = marked[method.name]
+    assert exact_test(read(method, owner, embedding.key, owner, tmp_path)).p_value == 1
 
 
 # Marks

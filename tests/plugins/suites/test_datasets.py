@@ -298,6 +298,57 @@ def test_images_without_class_folders_are_of_one_class(root: Path, tmp_path: Pat
     assert set(utility(toy_model(), replace(ctx, splits=splits), 16, 8)) == set()
 
 
+# Masks of one's own
+
+
+def write_masked(root: Path, where: str, white: int) -> dict[str, np.ndarray]:
+    """Four images of two classes, each with a mask of its own beside it or in the tree of masks."""
+    masks = {}
+    for number, name in enumerate(["crow/a", "crow/b", "wren/a", "wren/b"]):
+        save(root / f"birds/train/{name}.png", picture(number, 24, 24), "PNG")
+        save(root / f"birds/val/{name}.png", picture(number + 9, 24, 24), "PNG")
+        for part in ("train", "val"):
+            mask = np.zeros((24, 24), dtype=np.uint8)
+            mask[: 4 + number, 3:20] = white
+            masks[f"{part}/{name}"] = mask > 0
+            at = f"{part}/{name}_mask.png" if where == "beside" else f"masks/{part}/{name}.png"
+            save(root / "birds" / at, Image.fromarray(mask), "PNG")
+    return masks
+
+
+@pytest.mark.parametrize("where", ["beside", "tree"])
+@pytest.mark.parametrize("white", [1, 255])
+def test_masks_lie_beside_their_images_or_in_a_tree(root: Path, where: str, white: int) -> None:
+    masks = write_masked(root, where, white)
+    suite = folder(mask_classes=2, image_size=24)
+    found = {}
+    for role in ROLES:
+        split, names = suite.split(role), suite.files(role)
+        assert (split.n_classes, split.n_mask_classes) == (2, 2)
+        batch = split.batch(range(len(split)))
+        assert batch.masks is not None
+        found |= dict(zip(names, batch.masks.numpy(), strict=True))
+    assert {name.removesuffix(".png") for name in found} == set(masks)  # no mask is taken for an image
+    for name, mask in found.items():
+        np.testing.assert_array_equal(mask, masks[name.removesuffix(".png")])
+
+
+def test_a_class_may_be_called_masks_where_there_are_none(root: Path) -> None:
+    write_classes(root / "birds", ["masks", "wren"], 8)
+    assert folder().split("owner").n_classes == 2
+
+
+def test_a_missing_mask_and_an_unknown_class_are_named(root: Path) -> None:
+    write_masked(root, "beside", 3)
+    with pytest.raises(DataError, match="its mask has the numbers 0 to 3; the classes are 0 to 1"):
+        folder(mask_classes=2).split("owner")
+    (root / "birds/train/crow/a_mask.png").unlink()
+    with pytest.raises(
+        DataError, match=r"crow/a.png has no mask: expected is a_mask.png beside it, or masks/train/crow/a.png"
+    ):
+        folder(mask_classes=4).split("owner")
+
+
 # Photographs, and names
 
 

@@ -30,9 +30,9 @@ from amb.store.store import Store
 from amb.tracking import links as pages
 from amb.tracking import observer as tracking
 from amb.tracking import views
-from amb.tracking.metrics import SUPERSEDED, labels
+from amb.tracking.metrics import SUPERSEDED
 from amb.tracking.server import QUIET_NAME, pick_port, serving
-from amb.tracking.tracked_run import describe_method
+from amb.tracking.tracked_run import describe_method, labels
 from tests.conftest import QUICK, ToyPlugin
 
 QUICKER = QUICK.replace("steps=150", "steps=10")

@@ -55,7 +55,7 @@ class DeepSigns(amb.Method):
     """Key images of each class."""
     gamma1: float = Field(0.1, ge=0)
     """Weight of the distance of an embedding to its class's centre. The demo has .01, over many epochs from scratch; in a few
-    hundred steps from a trained model the embeddings did not follow their centres then (on `tiny` 64 of 160 bits stayed wrong)."""
+    hundred steps from a trained model the embeddings did not follow their centres then (on `tiny` 60 of 160 bits stayed wrong)."""
     gamma2: float = Field(0.1, gt=0)
     """Weight of the bits. The demo has .01."""
     steps: int = Field(400, ge=1)

@@ -21,6 +21,8 @@ MODELS_KEPT: Final = 4
 """Models in memory at once, however large; of more the one used longest ago makes room."""
 SMALL_MIB: Final = 1024
 """As long as all of them together are smaller than this, none has to."""
+MOST_KEPT: Final = 128
+"""However small: a model is more than its weights."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class ModelCache:
 
     def __init__(self, registry: Registry, compute: Compute, limiter: BatchSizeLimiter) -> None:
         self._registry, self._compute, self._limiter = registry, compute, limiter
-        self._models: OrderedDict[str, VisionModel] = OrderedDict()
+        self._models: OrderedDict[str, tuple[VisionModel, float]] = OrderedDict()
+        """With their MiB; what was used last is last."""
+        self._mib = 0.0
 
     def of_ref(self, ref: str) -> ModelHandle:
         """The model that a reference names. Raises where it is missing or unknown."""
@@ -58,10 +62,14 @@ class ModelCache:
 
     def load(self, handle: ModelHandle) -> VisionModel:
         """The model itself, kept for the next step that wants it."""
-        model = self._models.pop(handle.digest, None) or self._place_model(handle.read())
-        self._models[handle.digest] = model
-        while len(self._models) > MODELS_KEPT and sum(map(_weigh, self._models.values())) > SMALL_MIB:
-            self._models.popitem(last=False)
+        if handle.digest in self._models:
+            self._models.move_to_end(handle.digest)
+            return self._models[handle.digest][0]
+        model = self._place_model(handle.read())
+        self._models[handle.digest] = model, _weigh(model)
+        self._mib += self._models[handle.digest][1]
+        while len(self._models) > MOST_KEPT or (len(self._models) > MODELS_KEPT and self._mib > SMALL_MIB):
+            self._mib -= self._models.popitem(last=False)[1][1]
         return model
 
     def _place_model(self, model: VisionModel) -> VisionModel:

@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 CORE: Final = Path(__file__).parents[1] / "amb"
 PICTURE: Final = Path(__file__).parent / "img" / "rooms.svg"
-ON_THE_WAY: Final = frozenset({"cli", "python", "execution", "evaluation", "models", "plugin", "api", "runtime"})
+ON_THE_WAY: Final = frozenset(
+    {"cli", "python", "execution", "evaluation", "models", "store", "plugin", "api", "runtime"}
+)
 """The rooms that one run goes through, from the command line to the verdict."""
 
 WIDTH, HEIGHT, GAP, GUTTER, EDGE = 340, 72, 26, 96, 28
@@ -22,7 +24,7 @@ ABOUT: Final = {
     "api": "What plugins build on and are handed: components, models, keys, evidence, plans.",
     "cli": "The command line, a file for each command.",
     "evaluation": "Every figure and every verdict: statistics, thresholds, utility, activations.",
-    "execution": "One run, from plan to verdict: engine, steps, store, workers, cost.",
+    "execution": "One run, from plan to verdict: engine, steps, workers, cost.",
     "models": "From a reference or a file to a model: checkpoints, heads, a cache.",
     "ownership": "What an owner and a judge do: commitments, receipts, seals, signatures.",
     "plugin": "How plugins are found: hooks, manager, registry.",
@@ -30,6 +32,7 @@ ABOUT: Final = {
     "report": "What people read: layouts, tables, figures, formats, the page.",
     "results": "What runs leave behind: documents, schemas, bundles, and their check.",
     "runtime": "The machine: device, precision, batch sizes that fit, paths, progress.",
+    "store": "Where finished steps are kept: entries, leases, a cache of what lies elsewhere.",
     "sweeps": "Many plans from one YAML file or mapping.",
     "testing": "Contracts for plugins, and a toy model and suite.",
     "tracking": "MLflow: what is written to it, its server and views.",

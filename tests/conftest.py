@@ -15,10 +15,10 @@ from amb.execution.engine import Engine
 from amb.execution.planning import make_plan
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
-from amb.execution.store import Store
 from amb.plugin import manager as plugins
 from amb.runtime.paths import DATA, DOWNLOAD, OFFLINE
 from amb.runtime.progress import Silent
+from amb.store.store import Store
 from amb.testing.toy import ToyLoader, ToySuite
 
 QUICK = "activemark:n_bits=8,n_triggers=8,steps=150,batch=8,n_images=16,loss=mse,lr=0.003,coder_lr=0.01"

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "Write results as one file that others can verify and read; without keys.",
     "import": "Verify a file that `amb export` wrote and put its runs beside one's own.",
     "ui": "Look at what has run in MLflow: its server, opened at the comparison.",
+    "store": "Look after finished steps: ls, du, verify, gc, and cp to another machine or a bucket.",
     "track": "Tell MLflow what it has missed: `amb track sync`.",
     "calibrate": "Make negatives by the hundred, and choose thresholds that are judged on others.",
     "power": "How many triggers and negatives a claim needs.",

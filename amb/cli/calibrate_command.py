@@ -28,6 +28,7 @@ from one source are alike: the tables say how many sources there are, and judge 
 @click.command(name="calibrate", epilog=EPILOG)
 @options.planned(negatives=100)
 @options.output_dir
+@options.store
 @options.compute
 @options.places
 @options.format_
@@ -35,6 +36,7 @@ from one source are alike: the tables say how many sources there are, and judge 
 def command(
     plan: Plan,
     output_dir: Path,
+    store: str | None,
     compute: Callable[[], Compute],
     format_: str,
     quiet: bool,
@@ -53,6 +55,6 @@ def command(
 
     reporter = reporter_of(format_, manager().registry)
     with divert_stdout():
-        results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+        results = run_plan(plan.on(compute()), output_dir, quiet=quiet, store=store)
     click.echo(reporter.render(with_tables(as_collected(results.document), "negatives")))
     return 0 if results.succeeded else 1

@@ -14,9 +14,9 @@ from typing import Final
 import click
 
 from amb.errors import AmbError, BadParamsError, printable
-from amb.execution.store import check_writable
 from amb.python.sweeps import LOG
 from amb.results.status import FOLDER, find_running
+from amb.runtime.writable import check_writable
 
 BEGIN_SECONDS: Final = 60.0
 """How long the driver may take to begin before we leave it alone."""

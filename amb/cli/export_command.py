@@ -21,6 +21,7 @@ The bundle holds versions, cells and which symbols were wrong; never keys, messa
 
 @click.command(name="export", epilog=EPILOG)
 @options.output_dir
+@options.store
 @click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
 @click.option("--run", "runs", multiple=True, metavar="ID", help="Only this run. Repeatable.")
 @click.option(
@@ -30,14 +31,14 @@ The bundle holds versions, cells and which symbols were wrong; never keys, messa
     required=True,
     help="Write the bundle to this file.",
 )
-def command(output_dir: Path, sweep: str | None, runs: tuple[str, ...], output: Path) -> None:
+def command(output_dir: Path, store: str | None, sweep: str | None, runs: tuple[str, ...], output: Path) -> None:
     """Write a bundle of results: JSON and npz in a zip, verified by digest.
 
     Every rate in it can be computed again by whoever gets it. Prints the bundle's digest.
     """
     from amb.results.bundle import own_runs, write_bundle
 
-    found = own_runs(output_dir, sweep, runs)
+    found = own_runs(output_dir, sweep, runs, store)
     digest = write_bundle(found, output)
     n_cells = sum(len(run.cells) for run in found)
     print(f"{output}: {len(found)} runs, {n_cells} cells, {output.stat().st_size:,} bytes.", file=sys.stderr)

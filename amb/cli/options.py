@@ -12,7 +12,7 @@ import click
 
 from amb.report.format_names import FORMATS
 from amb.runtime.compute import PRECISIONS, Compute, pick_compute
-from amb.runtime.paths import DATA, DOWNLOAD, go_offline
+from amb.runtime.paths import DATA, DOWNLOAD, STORE, go_offline
 
 if TYPE_CHECKING:
     from amb.api.plan import Plan
@@ -23,6 +23,12 @@ output_dir = click.option(
     default=Path("amb-results"),
     show_default=True,
     help="Store, runs and MLflow data.",
+)
+store = click.option(
+    "--store",
+    metavar="URL",
+    envvar=STORE,
+    help=f"Folder or URL (s3://BUCKET/FOLDER) of finished steps, or {STORE}; by default in the output folder.",
 )
 
 sweep = click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")

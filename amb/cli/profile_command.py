@@ -45,9 +45,9 @@ def command(
     """
     from amb.errors import BadParamsError
     from amb.evaluation.activations import activation_profile, choose_block, draw_profile
-    from amb.execution.store import check_writable
     from amb.models.references import load_model, require_models
     from amb.plugin.manager import manager
+    from amb.runtime.writable import check_writable
 
     registry = manager().registry
     split = registry.suite(suite).split("owner")

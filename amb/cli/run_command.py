@@ -29,6 +29,7 @@ What is finished stays in the output folder: the same command again reads it ins
 @click.command(name="run", epilog=EPILOG)
 @options.planned()
 @options.output_dir
+@options.store
 @options.compute
 @options.places
 @options.format_
@@ -37,6 +38,7 @@ What is finished stays in the output folder: the same command again reads it ins
 def command(
     plan: Plan,
     output_dir: Path,
+    store: str | None,
     compute: Callable[[], Compute],
     format_: str,
     dry_run: bool,
@@ -61,7 +63,7 @@ def command(
         _print_plan(plan, format_)
         return 0
     with divert_stdout():
-        results = run_plan(plan.on(compute()), output_dir, quiet=quiet)
+        results = run_plan(plan.on(compute()), output_dir, quiet=quiet, store=store)
     click.echo(reporter.render(with_run_tables(results.document)))
     return 0 if results.succeeded else 1
 

@@ -46,6 +46,7 @@ What is finished stays in the output folder: the same command goes on where it w
 @click.command(name="sweep", epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @options.output_dir
+@options.store
 @options.compute
 @options.places
 @click.option(
@@ -87,6 +88,7 @@ def command(
     arguments: list[str] | None,
     file: Path,
     output_dir: Path,
+    store: str | None,
     compute: Callable[[], Compute],
     jobs: int,
     executor: str | None,
@@ -128,10 +130,10 @@ def command(
         return go_on_alone(arguments, output_dir, sweep.name)
     plans = [plan.on(compute()) for plan in plan_sweep(sweep)]
     if dry_run:
-        _print_plan(sweep, plans, output_dir)
+        _print_plan(sweep, plans, output_dir, store)
         return 0
     with divert_stdout():
-        results = run_sweep(sweep, plans, output_dir, way, quiet=quiet)
+        results = run_sweep(sweep, plans, output_dir, way, quiet=quiet, store=store)
     click.echo(reporter.render(with_tables(results.document, "summary")))
     return 0 if results.succeeded else 1
 
@@ -147,13 +149,13 @@ def _confirm(n_cells: int, file: Path, yes: bool) -> None:
     click.confirm(f"{file} has {n_cells:,} cells. Run them all?", abort=True, err=True)
 
 
-def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path) -> None:
+def _print_plan(sweep: Sweep, plans: Sequence[Plan], output: Path, store: str | None) -> None:
     """Every plan with its size, and how much of it needs no computing."""
     from amb.execution.preview import preview_plans
     from amb.plugin.manager import manager
     from amb.runtime.wording import count
 
-    found = preview_plans(plans, output, manager().registry)
+    found = preview_plans(plans, output, manager().registry, store)
     for plan, n_cells, n_stored in found:
         print(f"suite {plan.suite}, seed {plan.seed}: {count(n_cells, 'cell')}, {n_stored} of them in the store")
     for key in ("methods", "attacks"):

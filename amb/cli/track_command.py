@@ -31,6 +31,7 @@ def command() -> None:
 
 @command.command(name="sync", epilog=EPILOG)
 @options.output_dir
+@options.store
 @click.option(
     "--tracking-uri",
     metavar="URI",
@@ -39,7 +40,9 @@ def command() -> None:
 @click.option("--sweep", metavar="NAME", help="Only the runs of this sweep.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @options.quiet
-def sync_command(output_dir: Path, tracking_uri: str | None, sweep: str | None, format_: str, quiet: bool) -> int:
+def sync_command(
+    output_dir: Path, store: str | None, tracking_uri: str | None, sweep: str | None, format_: str, quiet: bool
+) -> int:
     """Tell MLflow every run, summary and cell of the results that it lacks: each exactly once.
 
     After a server was away, a process was killed, or another server is to have them too. Asking again tells nothing
@@ -52,7 +55,7 @@ def sync_command(output_dir: Path, tracking_uri: str | None, sweep: str | None, 
 
     if tracking_uri:
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
-    synced = sync(output_dir, manager().registry, make_progress(quiet), print_notice, sweep)
+    synced = sync(output_dir, manager().registry, make_progress(quiet), print_notice, sweep, store)
     _print_synced(synced, format_)
     return 1 if any(each.state == "refused" for each in synced) else 0
 

@@ -12,13 +12,14 @@ from amb import __version__
 from amb.api.context import Context
 from amb.api.plan import Plan
 from amb.api.types import Role
-from amb.execution.store import Store, StoreEntry
 from amb.models.cache import ModelCache, ModelHandle
 from amb.plugin.registry import Registry
 from amb.runtime.batch_size import BatchSizeLimiter
 from amb.runtime.compute import Compute
 from amb.runtime.progress import Progress
 from amb.runtime.scratch import open_scratch
+from amb.store.entries import StoreEntry
+from amb.store.store import Store
 
 Stage = Literal["embed", "attack", "extract", "utility", "classifier"]
 

@@ -15,9 +15,9 @@ from amb.errors import StoreError
 from amb.evaluation.primary_utility import utility_drop
 from amb.evaluation.statistics import Negative, decide
 from amb.execution.jobs import EmbedJob, F, Job, JobRunner, Outcome, ProfileJob, SuspectJob
-from amb.execution.store import Store
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Progress
+from amb.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from amb.execution.executors.serial import Serial
 from amb.execution.identity import identify_plan
 from amb.execution.needs import NeedsReckoner
 from amb.execution.provenance import find_provenance, name_run
-from amb.execution.store import Store, check_writable, open_store
 from amb.execution.tally import Tally
 from amb.execution.worker import Worker, WorkFunction
 from amb.models.references import find_digest
@@ -28,6 +27,8 @@ from amb.plugin.registry import Registry
 from amb.runtime.progress import Progress, Silent
 from amb.runtime.scratch import clear_abandoned
 from amb.runtime.wording import count
+from amb.runtime.writable import check_writable
+from amb.store.store import open_store
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ class Way:
             )
 
 
-def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress) -> Run:
-    """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing."""
+def execute_plan(
+    plan: Plan, manager: Manager, output: Path, progress: Progress, store: str | Path | None = None
+) -> Run:
+    """Every cell of a plan, one after the other in this process. Raises where nothing could be written or a model is missing.
+
+    `store` is where finished steps are kept, by default in the output folder.
+    """
     check_writable(output)
     check_plan(plan, manager.registry)
     clear_abandoned()
@@ -57,16 +63,22 @@ def execute_plan(plan: Plan, manager: Manager, output: Path, progress: Progress)
         f"{count(plan.n_cells, 'cell')} of suite {plan.suite} on {plan.compute.device}; results go to {output}"
     )
     run = Run(name_run(plan), plan, output, find_provenance(manager.plugins))
-    store = _open_store(output, progress)
-    worker = Worker(store, manager.registry, progress)
-    with Serial().open(WorkFunction(lambda: worker, store.location), Needs()) as pool:
+    kept = open_store(store or output / "store", progress.say)
+    worker = Worker(kept, manager.registry, progress)
+    with Serial().open(WorkFunction(lambda: worker, kept.location), Needs()) as pool:
         do = Dispatcher([plan], pool, lambda _: Needs()).runner_of(0)
-        Engine(run, do, store, manager, progress).execute()
+        Engine(run, do, kept, manager, progress).execute()
     return run
 
 
 def execute_sweep(
-    name: str, plans: Sequence[Plan], manager: Manager, output: Path, way: Way, progress: Progress
+    name: str,
+    plans: Sequence[Plan],
+    manager: Manager,
+    output: Path,
+    way: Way,
+    progress: Progress,
+    store: str | Path | None = None,
 ) -> list[Run]:
     """One run after the other; an executor with several workers computes their cells ahead."""
     check_writable(output)
@@ -77,9 +89,10 @@ def execute_sweep(
     n_cells = sum(plan.n_cells for plan in plans)
     progress.say(f"sweep {name}: {count(n_cells, 'cell')}; results go to {output}")
     tally = Tally(progress, n_cells, sum(len(plan.methods) for plan in plans))
-    store, needs = _open_store(output, progress), NeedsReckoner(manager.registry, measure=not way.executor.in_process)
+    kept = open_store(store or output / "store", progress.say)
+    needs = NeedsReckoner(manager.registry, measure=not way.executor.in_process)
     compute = WorkFunction(
-        lambda: Worker(store, manager.registry, progress), store.location, isinstance(progress, Silent)
+        lambda: Worker(kept, manager.registry, progress), kept.location, isinstance(progress, Silent)
     )
     runs = []
     with way.executor.open(compute, needs.usual(plans[0])) as pool:
@@ -93,12 +106,8 @@ def execute_sweep(
             }
             run = Run(name_run(plan), plan, output, facts, name)
             runs.append(run)
-            Engine(run, dispatcher.runner_of(index), store, manager, progress).execute()
+            Engine(run, dispatcher.runner_of(index), kept, manager, progress).execute()
     return runs
-
-
-def _open_store(output: Path, progress: Progress) -> Store:
-    return open_store(str(output / "store"), progress.say)
 
 
 def check_plan(plan: Plan, registry: Registry) -> None:

@@ -13,9 +13,9 @@ from amb.api.records import EmbeddingFacts, StoredFile
 from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.execution.jobs import ProfileFacts
 from amb.execution.reading import Claim, ReadingSteps, open_claim
-from amb.execution.store import StoreEntry
 from amb.models.cache import ModelHandle
 from amb.runtime.timing import measure
+from amb.store.entries import StoreEntry
 
 FIGURE: Final = "profile.png"
 

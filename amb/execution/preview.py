@@ -9,9 +9,9 @@ from typing import NamedTuple
 from amb.api.plan import Plan
 from amb.execution.jobs import SuspectJob
 from amb.execution.steps import Steps
-from amb.execution.store import Lookup, NotStored
 from amb.plugin.registry import Registry
 from amb.runtime.progress import Silent
+from amb.store.lookup import Lookup, NotStored
 
 
 class StoredShare(NamedTuple):
@@ -22,14 +22,16 @@ class StoredShare(NamedTuple):
     n_stored: int
 
 
-def preview_plans(plans: Sequence[Plan], output: Path, registry: Registry) -> list[StoredShare]:
+def preview_plans(
+    plans: Sequence[Plan], output: Path, registry: Registry, store: str | None = None
+) -> list[StoredShare]:
     """For each plan how much of it is in the store."""
-    root = output / "store"
-    is_empty = not any(root.glob("*/*"))
+    root = store or output / "store"
+    is_empty = Lookup(root).is_empty()
     return [StoredShare(plan, plan.n_cells, 0 if is_empty else _count_stored(plan, root, registry)) for plan in plans]
 
 
-def _count_stored(plan: Plan, root: Path, registry: Registry) -> int:
+def _count_stored(plan: Plan, root: str | Path, registry: Registry) -> int:
     steps = Steps(plan, Lookup(root), Silent(), registry)
     embedded = [index for index in range(len(plan.methods)) if _is_embedded(steps, index)]
     return sum(_is_stored(steps, SuspectJob(index, at)) for index in embedded for at in range(len(plan.suspects)))

@@ -12,9 +12,9 @@ from amb.api.interfaces import Method
 from amb.api.records import Key, StoredFile
 from amb.api.types import ACCESS_LEVELS, ModelFacts
 from amb.execution.cached_step import CachedSteps, StepSkipped
-from amb.execution.store import StoreEntry
 from amb.models.cache import ModelHandle
 from amb.runtime.timing import measure
+from amb.store.entries import StoreEntry
 
 EVIDENCE: Final = "evidence.npz"
 

@@ -11,12 +11,13 @@ from amb.execution.cached_step import CachedSteps, StepSkipped
 from amb.execution.jobs import F, Job, Order, Outcome, make_order
 from amb.execution.owner import OwnerSteps
 from amb.execution.reading import ReadingSteps
-from amb.execution.store import NotStored, Store
 from amb.execution.suspects import SuspectSteps
 from amb.models.cache import ModelCache
 from amb.plugin.registry import Registry
 from amb.runtime.guard import guard_process
 from amb.runtime.progress import Progress
+from amb.store.lookup import NotStored
+from amb.store.store import Store
 
 
 class Steps:

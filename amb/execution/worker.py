@@ -15,12 +15,12 @@ from amb.errors import AmbError, PluginError, StoreError
 from amb.execution.cached_step import open_models
 from amb.execution.jobs import Order, Outcome
 from amb.execution.steps import Steps
-from amb.execution.store import Store, open_store
 from amb.models.cache import ModelCache
 from amb.plugin.manager import manager
 from amb.plugin.registry import Registry
 from amb.runtime.compute import Compute
 from amb.runtime.progress import Progress, Silent, make_progress
+from amb.store.store import Store, open_store
 
 _PLANS_KEPT: Final = 8
 """Plans whose embeddings, with their keys, a worker has at hand: engines go through them one after the other."""

@@ -24,7 +24,6 @@ from amb.api.records import Key
 from amb.errors import StoreError, UsageError
 from amb.evaluation.statistics import exact_test
 from amb.execution.provenance import find_versions
-from amb.execution.store import StoreEntry
 from amb.models.checkpoint import load_checkpoint, save_checkpoint
 from amb.models.references import build_model
 from amb.ownership.commitment import SALT_BYTES, Commitment, Preprocessing, Weights, commit_key, utc_now
@@ -37,6 +36,7 @@ from amb.ownership.reading import read_model
 from amb.ownership.self_test import run_self_test
 from amb.ownership.under_way import ROOT, Protection, Request, Workplace
 from amb.runtime.timing import measure
+from amb.store.entries import StoreEntry
 
 if TYPE_CHECKING:
     from amb.api.vision import VisionModel

@@ -13,13 +13,14 @@ from amb.api.context import Context
 from amb.api.digests import digest_of
 from amb.api.interfaces import Method, Suite
 from amb.api.types import Role
-from amb.execution.store import Store, StoreEntry
 from amb.models.references import load_model
 from amb.plugin.registry import Registry
 from amb.runtime.batch_size import BatchSizeLimiter
 from amb.runtime.compute import Compute
 from amb.runtime.progress import Progress
 from amb.runtime.scratch import open_scratch
+from amb.store.entries import StoreEntry
+from amb.store.store import Store
 
 if TYPE_CHECKING:
     from amb.api.vision import VisionModel

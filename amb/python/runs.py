@@ -34,6 +34,7 @@ def run(
     negatives: int = 0,
     params: Mapping[str, Any] | None = None,
     output_dir: str | Path = DEFAULT_OUTPUT,
+    store: str | Path | None = None,
     device: str = "auto",
     compute: Compute | None = None,
     quiet: bool = False,
@@ -42,7 +43,7 @@ def run(
 
     A method, an attack or a suite is a spec such as `prune:amount=0.3`, or a component of one's own, which needs no
     plugin. `attacks` is a chain (`prune40+finetune-cosine`) or a list of chains. `params` are further parameters of the
-    methods. `compute` says how to compute in more detail than `device`. What is finished lies in `output_dir` and is not
+    methods. `compute` says how to compute in more detail than `device`. What is finished lies in `output_dir`, or in `store`, a folder or a URL such as `s3://bucket/folder`, and is not
     computed again, also after Ctrl-C. Raises AmbError, in one line, for what is wrong with the request; a plugin that
     fails costs its own cells only, see `Results.failed`.
     """
@@ -55,7 +56,7 @@ def run(
         methods, _as_list(attacks, Attack), suite=suite, model=model, seed=seed, tau=tau, alpha=alpha, level=level,
         negatives=negatives, params=words,
     )  # fmt: skip
-    return run_plan(plan.on(compute or pick_compute(device)), Path(output_dir), quiet=quiet)
+    return run_plan(plan.on(compute or pick_compute(device)), Path(output_dir), quiet=quiet, store=store)
 
 
 def plan_run(
@@ -69,11 +70,11 @@ def plan_run(
     return make_plan(manager().registry, methods=methods, attacks=attacks, method_params=params, **asked)
 
 
-def run_plan(plan: Plan, output: Path, *, quiet: bool = False) -> Results:
+def run_plan(plan: Plan, output: Path, *, quiet: bool = False, store: str | Path | None = None) -> Results:
     """Every cell of a plan, in this process."""
     plugins, progress = manager(), pick_progress(quiet)
     require_models(plan.references(), plugins.registry)
-    finished = execute_plan(plan, plugins, output, progress)
+    finished = execute_plan(plan, plugins, output, progress, store)
     return Results(document(finished), finished.folder, succeeded=not finished.failed)
 
 

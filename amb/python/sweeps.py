@@ -16,7 +16,6 @@ from amb.execution.execute import Way, execute_sweep
 from amb.execution.executors.processes import Processes
 from amb.execution.executors.serial import Serial
 from amb.execution.identity import identify_plan
-from amb.execution.store import Lookup, check_writable
 from amb.models.references import require_models
 from amb.plugin.manager import manager
 from amb.python.notebook import pick_progress
@@ -28,6 +27,8 @@ from amb.results.finished import FinishedRun, find_finished
 from amb.runtime.compute import Compute, pick_compute
 from amb.runtime.progress import Progress, open_bar
 from amb.runtime.wording import count
+from amb.runtime.writable import check_writable
+from amb.store.lookup import Lookup
 from amb.sweeps.definition import Sweep
 from amb.sweeps.reader import check_sweep, read_sweep
 
@@ -45,6 +46,7 @@ def sweep(
     only: Sequence[str] = (),
     limit: int | None = None,
     output_dir: str | Path = DEFAULT_OUTPUT,
+    store: str | Path | None = None,
     device: str = "auto",
     compute: Compute | None = None,
     quiet: bool = False,
@@ -55,12 +57,13 @@ def sweep(
     one's own. `only` keeps what matches `key=pattern`, `limit` the first suites, methods and seeds. `executor`
     says where it is computed: `processes:workers=2`, which is `jobs=2`, `ray`, or an executor of one's own; then every
     component has to be importable there. A step whose worker dies is tried `retries` times again, and one that takes more
-    than `step_timeout` seconds fails. Raises AmbError.
+    than `step_timeout` seconds fails. `store` is where finished steps are kept: a folder, or a URL such as
+    `s3://bucket/folder`; by default it lies in `output_dir`. Raises AmbError.
     """
     way = pick_way(jobs, executor, retries=retries, step_timeout=step_timeout)
     chosen = select_sweep(definition, only, limit)
     plans = [plan.on(compute or pick_compute(device)) for plan in plan_sweep(chosen)]
-    return run_sweep(chosen, plans, Path(output_dir), way, quiet=quiet)
+    return run_sweep(chosen, plans, Path(output_dir), way, quiet=quiet, store=store)
 
 
 def pick_way(
@@ -108,11 +111,19 @@ def plan_sweep(chosen: Sweep) -> list[Plan]:
     return plans
 
 
-def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, way: Way, *, quiet: bool = False) -> Results:
+def run_sweep(
+    chosen: Sweep,
+    plans: Sequence[Plan],
+    output: Path,
+    way: Way,
+    *,
+    quiet: bool = False,
+    store: str | Path | None = None,
+) -> Results:
     """Every cell of the plans, in this process or ahead of it in workers. A plan that has a whole run is not gone through."""
     progress = pick_progress(quiet)
     check_writable(output)
-    finished = _find_finished(chosen.name, plans, output, progress)
+    finished = _find_finished(chosen.name, plans, output, store or output / "store", progress)
     left = [plan for plan, run in zip(plans, finished, strict=True) if run is None]
     kept = sum(run.n_cells for run in finished if run)
     status = begin_status(chosen.name, sum(plan.n_cells for plan in plans), kept, os.environ.get(LOG))
@@ -120,20 +131,22 @@ def run_sweep(chosen: Sweep, plans: Sequence[Plan], output: Path, way: Way, *, q
         driving(output, status, progress.say) as driver,
         open_bar(progress, f"sweep {chosen.name}", status.cells) as driver.show,
     ):
-        runs = execute_sweep(chosen.name, left, manager(), output, way, progress) if left else []
+        runs = execute_sweep(chosen.name, left, manager(), output, way, progress, store) if left else []
     succeeded = not any(each.failed for each in runs)
     made = find_runs(output, runs=[each.id for each in runs]) if runs else []
     collected = sorted([*filter(None, finished), *made], key=lambda run: run.id)
     return Results(collect_runs(collected), output, succeeded=succeeded)
 
 
-def _find_finished(sweep: str, plans: Sequence[Plan], output: Path, progress: Progress) -> list[FinishedRun | None]:
+def _find_finished(
+    sweep: str, plans: Sequence[Plan], output: Path, store: str | Path, progress: Progress
+) -> list[FinishedRun | None]:
     """The whole run of each plan that has one."""
     if not (output / "runs").is_dir():
         return [None] * len(plans)
     source_digest.cache_clear()
     digests = [identify_plan(plan, manager().registry) for plan in plans]
-    found = find_finished(output, sweep, set(digests), Lookup(output / "store").list_digests("evidence"))
+    found = find_finished(output, sweep, set(digests), Lookup(store).list_digests("evidence"))
     if found:
         n_cells = sum(run.n_cells for run in found.values())
         progress.say(

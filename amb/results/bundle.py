@@ -30,6 +30,7 @@ from amb.results.verify import Mismatch, check_cells
 from amb.results.versions import READABLE, SCHEMA, list_readable
 from amb.results.wrong_symbols import pack_errors, unpack_errors
 from amb.runtime.regular_files import open_file
+from amb.store.store import Store, open_store
 
 if TYPE_CHECKING:
     from amb.results.wrong_symbols import Wrong
@@ -82,9 +83,12 @@ class PublicRun:
         return dict(zip(_FILES, contents, strict=True))
 
 
-def own_runs(output: Path, sweep: str | None = None, runs: Sequence[str] = ()) -> list[PublicRun]:
+def own_runs(
+    output: Path, sweep: str | None = None, runs: Sequence[str] = (), store: str | None = None
+) -> list[PublicRun]:
     """The runs of an output folder, fit to be shown. Raises what `collect` raises, StoreError where evidence is missing."""
-    return [_make_public(output, run) for run in find_runs(output, sweep, runs)]
+    kept = open_store(store or output / "store")
+    return [_make_public(output, run, kept) for run in find_runs(output, sweep, runs)]
 
 
 def write_bundle(runs: Sequence[PublicRun], path: Path) -> str:
@@ -126,7 +130,7 @@ def write_runs(runs: Sequence[PublicRun], output: Path) -> dict[str, bool]:
 
     Nothing is written unless all can be.
     """
-    from amb.execution.store import check_writable
+    from amb.runtime.writable import check_writable
 
     check_writable(output)
     new = {run.id: not _is_imported(run, output) for run in runs}
@@ -162,7 +166,7 @@ def _check_readable(runs: Sequence[PublicRun], files: Mapping[str, bytes]) -> No
 # One's own runs
 
 
-def _make_public(output: Path, stored: StoredRun) -> PublicRun:
+def _make_public(output: Path, stored: StoredRun, store: Store) -> PublicRun:
     if damaged := stored.read_lines().damaged:
         raise StoreError(
             f"Run {stored.id} in {output} is not exported: in its results.jsonl {describe_damage(damaged)} was changed or "
@@ -170,7 +174,7 @@ def _make_public(output: Path, stored: StoredRun) -> PublicRun:
         )
     facts = {**stored.facts, "folder": f"runs/{stored.id}", "links": {}}
     run = PublicRun(stored.schema, facts, [_strip_cell(cell) for cell in stored.read_cells()], {})
-    run = replace(run, errors=_load_errors(output, run))
+    run = replace(run, errors=_load_errors(output, run, store))
     try:
         check_cells(run.records, run.errors)
     except Mismatch as why:
@@ -184,7 +188,7 @@ def _strip_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "reason": _TRACEBACK.sub("", kept["reason"])}
 
 
-def _load_errors(output: Path, run: PublicRun) -> dict[str, Wrong]:
+def _load_errors(output: Path, run: PublicRun, store: Store) -> dict[str, Wrong]:
     """From the store; for a run that was imported, from the file that came with it."""
     imported = output / "runs" / run.id / "errors.npz"
     if imported.exists():
@@ -193,21 +197,23 @@ def _load_errors(output: Path, run: PublicRun) -> dict[str, Wrong]:
         except (Refused, zipfile.BadZipFile) as why:
             raise StoreError(f"{imported} is damaged ({why}). Delete the run's folder and import it again.") from None
     wanted = {cell.digests["evidence"]: cell for cell in judged(run.records)}
-    return {digest: _load_wrong(output, digest, cell) for digest, cell in sorted(wanted.items())}
+    return {digest: _load_wrong(store, digest, cell) for digest, cell in sorted(wanted.items())}
 
 
-def _load_wrong(output: Path, digest: str, cell: CellRecord) -> Wrong:
+def _load_wrong(store: Store, digest: str, cell: CellRecord) -> Wrong:
     """Which symbols were wrong. Raises StoreError where the store does not hold what a cell was judged on."""
     import numpy as np
 
     from amb.api.records import Evidence
 
-    path = output / "store" / "evidence" / Path(digest).name / "evidence.npz"
+    entry = store.open_entry("evidence", Path(digest).name)
     try:
-        evidence = Evidence.load(path)
+        if entry is None:
+            raise FileNotFoundError
+        evidence = Evidence.load(entry.folder / "evidence.npz")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise StoreError(
-            f"The evidence of {cell.name} is not in {output / 'store'}, so nobody could check its rate. "
+            f"The evidence of {cell.name} is not in {store.location}, so nobody could check its rate. "
             "Run it again, or export other runs: --run."
         ) from None
     return np.asarray(evidence.expected != evidence.observed, dtype=np.uint8)

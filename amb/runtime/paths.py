@@ -11,6 +11,10 @@ DATA: Final = "AMB_DATA"
 """Folder that holds the data sets, one folder each."""
 DOWNLOAD: Final = "AMB_DOWNLOAD"
 """Set where missing data may be downloaded."""
+STORE: Final = "AMB_STORE"
+"""Where finished steps are kept, where that is not beside the results."""
+STORE_CACHE: Final = "AMB_STORE_CACHE"
+"""Folder for what is read from stores elsewhere."""
 OFFLINE: Final = ("AMB_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 """Ours, and what the hub's libraries read when they are imported."""
 
@@ -27,6 +31,14 @@ def config_root() -> Path:
     """The folder of what is the user's own, such as an identity: `amb` in the user's folder of settings (XDG)."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(home).expanduser() / "amb"
+
+
+def store_cache_root() -> Path:
+    """The folder for what is read from stores elsewhere: AMB_STORE_CACHE, else `amb/store` in the user's cache folder (XDG)."""
+    if os.environ.get(STORE_CACHE):
+        return Path(os.environ[STORE_CACHE]).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "amb" / "store"
 
 
 def is_offline() -> bool:

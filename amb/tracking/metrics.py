@@ -25,12 +25,13 @@ from amb.results.aggregate import (
     siblings,
     usable,
 )
+from amb.tracking.tracked_run import varied
 
 if TYPE_CHECKING:
     from amb.api.records import EmbeddingFacts, Verdict
     from amb.results.records import CellRecord, JudgedRecord
     from amb.results.run_records import EmbeddingRecord
-    from amb.tracking.tracked_run import MethodFacts, TrackedRun
+    from amb.tracking.tracked_run import TrackedRun
 
     Embedding = EmbeddingFacts | EmbeddingRecord
 
@@ -40,8 +41,6 @@ SUPERSEDED: Final = "amb.superseded"
 """Tag of summaries and cells: `true` where the same question was answered again since; `amb ui` sees to it."""
 _LONGEST_NAME: Final = 120
 _LONGEST_VALUE: Final = 5000
-_SHOWN: Final = 10
-"""Letters of a parameter that the parallel coordinates of MLflow 3.17 show."""
 
 
 def key(text: str) -> str:
@@ -56,34 +55,6 @@ def key(text: str) -> str:
 def text(value: object) -> str:
     """A value as it is stored: on one line, without control characters, at most 5000 characters."""
     return printable(str(value))[:_LONGEST_VALUE]
-
-
-def labels(methods: Sequence[MethodFacts]) -> dict[str, str]:
-    """A short name for each canonical method: its name, and the parameters in which its namesakes differ.
-
-    Names that MLflow's comparison would show as the same ten letters are numbered.
-    """
-    named = _name_methods(methods)
-    starts = [name[:_SHOWN] for name in named.values()]
-    return {
-        spec: f"{number} {name}" if starts.count(name[:_SHOWN]) > 1 else name
-        for number, (spec, name) in enumerate(named.items(), 1)
-    }
-
-
-def _name_methods(methods: Sequence[MethodFacts]) -> dict[str, str]:
-    found = {}
-    for method in methods:
-        namesakes = [each for each in methods if each.name == method.name]
-        own = ",".join(f"{name}={method.spell(name)}" for name in varied(namesakes))
-        found[method.spec] = f"{method.name} {own}" if own else method.name
-    return found
-
-
-def varied(methods: Sequence[MethodFacts]) -> list[str]:
-    """The parameters in which methods of one name differ."""
-    names = dict.fromkeys(name for method in methods for name in method.params)
-    return [name for name in names if len({method.spell(name) for method in methods}) > 1]
 
 
 # A cell

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache, cached_property, partial
@@ -15,6 +14,7 @@ from amb.errors import AmbError
 from amb.results.collect import StoredRun, find_runs
 from amb.results.records import CellRecord, parse_cell
 from amb.runtime.wording import count
+from amb.store.store import Store, open_store
 from amb.tracking.background import Background
 from amb.tracking.connection import explain_error, import_mlflow, open_client, show_uri, tracking_uri
 from amb.tracking.postgres import require_driver
@@ -58,20 +58,26 @@ class SyncedRun:
 
 
 def sync(
-    output: Path, registry: Registry, progress: Progress, say: Callable[[str], None], sweep: str | None = None
+    output: Path,
+    registry: Registry,
+    progress: Progress,
+    say: Callable[[str], None],
+    sweep: str | None = None,
+    store: str | None = None,
 ) -> list[SyncedRun]:
     """Tell what is missing, run by run. Raises MissingError where there are no results, AmbError where MLflow fails."""
     stored = find_runs(output, sweep)
     require_driver(tracking_uri(output))
     import_mlflow(_LONGEST_REQUEST)
     connect = cache(partial(open_client, output, say))
-    figures = _find_figures(output)
+    kept = open_store(store or output / "store", say)
+    figures = _find_figures(kept)
     synced: list[SyncedRun] = []
     for run in progress.track(stored, "runs for MLflow", len(stored)):
         session = Session(connect, describe_stored(run.facts, registry))
         is_first = all(each.state == "running" for each in synced)
         synced.append(SyncedRun(run.id))
-        here = _Stored(run, output, figures.get(_spell(run.facts.get("profile"))))
+        here = _Stored(run, kept, figures.get(_spell(run.facts.get("profile"))))
         if error := _sync_run(here, session, synced[-1], is_first=is_first):
             told = count(sum(each.told for each in synced), "cell")
             raise AmbError(
@@ -119,7 +125,7 @@ class _Stored:
     """A run as it lies in an output folder, with the files that MLflow gets."""
 
     run: StoredRun
-    output: Path
+    store: Store
     figure: Path | None
 
     @cached_property
@@ -176,8 +182,9 @@ class _Stored:
             return ended, ended
 
     def _find_files(self, cell: Mapping[str, Any], record: CellRecord) -> Files:
-        digest = Path(str(record.digests.get("evidence") or "none")).name
-        evidence = self.output / "store" / "evidence" / digest / "evidence.npz"
+        digest = record.digests.get("evidence")
+        entry = self.store.open_entry("evidence", Path(str(digest)).name) if digest else None
+        evidence = entry.folder / "evidence.npz" if entry else None
         return Files(cell if record.verdict else None, evidence)
 
 
@@ -190,12 +197,12 @@ def _name_status(cells: Sequence[CellRecord], n_cells: int) -> str:
     return "FINISHED" if any(cell.status == "ok" for cell in cells) else "FAILED"
 
 
-def _find_figures(output: Path) -> dict[str, Path]:
+def _find_figures(store: Store) -> dict[str, Path]:
     """The drawn activation profiles of the store, by what they show."""
     found = {}
-    for path in (output / "store" / "profile").glob("*/record.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found[_spell(json.loads(path.read_text(encoding="utf-8"))["facts"])] = path.with_name("profile.png")
+    for digest in store.place.list_digests("profile"):
+        if entry := store.open_entry("profile", digest):
+            found[_spell(entry.facts)] = entry.folder / "profile.png"
     return found
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.component import value_text
 from amb.results.run_records import RunRecord, parse_run
-from amb.tracking.metrics import labels
 
 if TYPE_CHECKING:
     from amb.api.interfaces import Method
     from amb.api.run import Run
     from amb.plugin.registry import Registry
+
+_SHOWN: Final = 10
+"""Letters of a parameter that the parallel coordinates of MLflow 3.17 show."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,31 @@ def _find_method(spec: str, registry: Registry) -> MethodFacts:
     except UsageError:
         return MethodFacts(spec, spec, {})
     return MethodFacts(spec, parsed.name, parsed.params)
+
+
+def labels(methods: Sequence[MethodFacts]) -> dict[str, str]:
+    """A short name for each canonical method: its name, and the parameters in which its namesakes differ.
+
+    Names that MLflow's comparison would show as the same ten letters are numbered.
+    """
+    named = _name_methods(methods)
+    starts = [name[:_SHOWN] for name in named.values()]
+    return {
+        spec: f"{number} {name}" if starts.count(name[:_SHOWN]) > 1 else name
+        for number, (spec, name) in enumerate(named.items(), 1)
+    }
+
+
+def _name_methods(methods: Sequence[MethodFacts]) -> dict[str, str]:
+    found = {}
+    for method in methods:
+        namesakes = [each for each in methods if each.name == method.name]
+        own = ",".join(f"{name}={method.spell(name)}" for name in varied(namesakes))
+        found[method.spec] = f"{method.name} {own}" if own else method.name
+    return found
+
+
+def varied(methods: Sequence[MethodFacts]) -> list[str]:
+    """The parameters in which methods of one name differ."""
+    names = dict.fromkeys(name for method in methods for name in method.params)
+    return [name for name in names if len({method.spell(name) for method in methods}) > 1]

@@ -51,7 +51,7 @@ def draw_key_images(params: DeepSigns, ctx: amb.Context) -> tuple[Tensor, Tensor
     for rows in torch.split(order, _READ):
         batch = split.batch(rows.tolist())
         for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
-            if len(found.get(label, [None] * n)) < n:
+            if label in found and len(found[label]) < n:
                 found[label].append(image)
         if all(len(images) == n for images in found.values()):
             break

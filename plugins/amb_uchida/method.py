@@ -32,7 +32,7 @@ class Uchida(amb.Method):
     function is held: output tokens and embedding of the unmarked model on the owner's images. **Training**: the
     trained model is trained on, the paper's fine-tune-to-embed, with AdamW instead of SGD: the mean over hundreds of outputs divides
     the mark's gradient by their number. **Lambda**: 1 instead of 0.01, since the held function's loss is near 0 where the
-    paper's cross-entropy is not; with 0.01 (`uchida-paper`) the mark of `tiny/owner` had 42 of 64 bits.
+    paper's cross-entropy is not: on `tiny/owner`, seed 0, 60 of 64 bits are right with 1, and with 0.01 42 (150 steps).
 
     X, b and the layer follow from the secret. On any model made without it each bit is a fair coin, for b is independent of
     all else; a layer that is missing, or all zeros, has every bit wrong. The authors' code marks with ones alone, and stores

@@ -17,10 +17,10 @@ from amb.api.run import Run
 from amb.execution.jobs import SuspectJob
 from amb.execution.planning import make_plan, n_suspects
 from amb.execution.steps import Steps
-from amb.execution.store import Lookup, NotStored
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
 from amb.runtime.scratch import clear_abandoned, open_scratch
+from amb.store.lookup import Lookup, NotStored
 from tests.conftest import QUICK, run_toy
 
 

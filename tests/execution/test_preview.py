@@ -8,23 +8,24 @@ from typing import Any
 import pytest
 
 from amb.errors import BadParamsError
-from amb.execution import preview, store
+from amb.execution import preview
 from amb.execution.planning import make_plan, with_seed
 from amb.execution.preview import preview_plans
 from amb.plugin.manager import Manager
+from amb.store import lookup
 from tests.conftest import QUICK, run_toy
 
 
 def count_lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kinds of what is looked up from here on."""
     asked: list[str] = []
-    look = store.Lookup.get_or_make
+    look = lookup.Lookup.get_or_make
 
     def note(self: Any, kind: str, *rest: Any) -> Any:
         asked.append(kind)
         return look(self, kind, *rest)
 
-    monkeypatch.setattr(store.Lookup, "get_or_make", note)
+    monkeypatch.setattr(lookup.Lookup, "get_or_make", note)
     return asked
 
 

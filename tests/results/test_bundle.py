@@ -26,6 +26,7 @@ from amb.results.bundle import own_runs, read_bundle, write_bundle, write_runs
 from amb.results.collect import collect
 from amb.results.lines import write_lines
 from amb.results.verify import Mismatch, check_cells
+from amb.store.entries import digest_files, write_record
 from amb.testing.contracts import example_document
 from tests.conftest import run_toy
 from tests.report.test_formats import HOSTILE, validator
@@ -61,6 +62,7 @@ def make_cell(output: Path, suspect: str, kind: str, evidence: Evidence, others:
     folder = output / "store" / "evidence" / digest
     folder.mkdir(parents=True)
     evidence.save(folder / "evidence.npz")
+    (folder / "record.json").write_bytes(write_record({}, {}, digest_files(folder)))
     verdict = json.loads(
         json.dumps(decide(evidence, [Negative(each, str(at)) for at, each in enumerate(others)], 2, 0.05).__dict__)
     )

@@ -24,15 +24,15 @@ from amb.execution.engine import Engine
 from amb.execution.planning import make_plan
 from amb.execution.provenance import find_provenance, name_run
 from amb.execution.steps import Steps
-from amb.execution.store import Store
 from amb.plugin import manager as plugins
 from amb.runtime.progress import Silent
+from amb.store.store import Store
 from amb.tracking import links as pages
 from amb.tracking import observer as tracking
 from amb.tracking import views
-from amb.tracking.metrics import SUPERSEDED, labels
+from amb.tracking.metrics import SUPERSEDED
 from amb.tracking.server import QUIET_NAME, pick_port, serving
-from amb.tracking.tracked_run import describe_method
+from amb.tracking.tracked_run import describe_method, labels
 from tests.conftest import QUICK, ToyPlugin
 
 QUICKER = QUICK.replace("steps=150", "steps=10")

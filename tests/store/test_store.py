@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amb.errors import BadParamsError, StoreError
-from amb.execution.store import Lookup, NotStored, Store, StoreEntry, check_writable
+from amb.runtime.writable import check_writable
+from amb.store.entries import StoreEntry
+from amb.store.holders import this_process
+from amb.store.lookup import Lookup, NotStored
+from amb.store.store import Store
 
 
 def write_number(folder: Path) -> dict[str, int]:
@@ -74,7 +79,7 @@ def test_a_failure_leaves_no_trace(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         store.get_or_make("thing", {"a": 1}, fail)
-    assert list((tmp_path / "thing").iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not get(store).cached
 
 
@@ -87,14 +92,18 @@ def test_a_full_disk_is_explained(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    entry = get(store)
-    draft = entry.folder.with_name(f".draft-{entry.digest}")
-    entry.folder.rename(draft)
+    store, other = Store(tmp_path), Store(tmp_path)
+    digest = get(store).digest
+    store.place.remove("thing", digest)
+    lease = other.leases.take(f"thing-{digest}")
+    draft = other.place.open_draft("thing", digest, lease.tag)
     (draft / "half.txt").write_text("half")
-    assert not get(store).cached
+    lease.claim = replace(lease.claim, holder=replace(this_process(), started="before"))
+    lease.renew()  # it says now that a process wrote it whose number somebody else has by now
+    entry = get(store)
+    assert not entry.cached
     assert sorted(path.name for path in entry.folder.iterdir()) == ["number.txt", "record.json"]
-    assert not draft.exists()
+    assert list((tmp_path / ".work").iterdir()) == []
 
 
 def _compute_slowly(root: Path, log: Path) -> None:

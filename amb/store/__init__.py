@@ -1,0 +1,1 @@
+"""Where finished steps are kept: entries on a local folder, NFS or an object store, claimed by leases, checked on read."""

@@ -33,8 +33,7 @@ PARAMS = [Param("method", "noop"), Param("empty", ""), Param("text", "x" * 500)]
 @pytest.fixture
 def quick() -> MlflowClient:
     import_mlflow()
-    client, _ = open_client(Path("out"), lambda _: None)
-    return client
+    return open_client(Path("out"), lambda _: None).client
 
 
 def tell(client: MlflowClient) -> str:

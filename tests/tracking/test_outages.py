@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from amb.errors import AmbError
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
-from amb.tracking import background, observer, patience, session
+from amb.tracking import background, file_client, observer, patience, session
 from amb.tracking.connection import strip_password
 from amb.tracking.sync import SyncedRun, sync
 from tests.tracking.hostile_server import MANNERS, serving_badly
@@ -163,6 +163,7 @@ def test_what_fails_for_a_moment_is_told_again_and_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
     monkeypatch.setattr(background, "_PAUSES", (0.01,))
     monkeypatch.setattr(background, "_LAST_PAUSE", 0.01)
+    monkeypatch.setattr(file_client, "_are_known", lambda _: False)  # as a server is told
     calls = [0]
     for name in ("create_run", "log_batch", "set_terminated"):
         monkeypatch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name), calls))
@@ -197,6 +198,7 @@ def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
     monkeypatch.setattr(patience, "_FILE", (5.0, 2.0, 1.0))
+    monkeypatch.setattr(file_client, "_are_known", lambda _: False)  # as a server is told
     calls, gone = [0], threading.Event()
     create = MlflowClient.create_run
 

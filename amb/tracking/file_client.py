@@ -7,7 +7,6 @@ and for whatever is no cell, MLflow's calls are made.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import sqlite3
@@ -103,24 +102,6 @@ class FileClient(MlflowClient):  # type: ignore[misc]
         cell.params |= {each.key: each.value for each in params}
         cell.run.data.tags.update({each.key: each.value for each in tags})
         return None
-
-    def log_dict(self, run_id: str, dictionary: dict[str, Any], artifact_file: str) -> None:
-        """As MLflow's."""
-        cell = self._find(run_id)
-        if cell is None:
-            super().log_dict(run_id, dictionary, artifact_file)
-            return
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        (cell.folder / artifact_file).write_text(json.dumps(dictionary, indent=2), encoding="utf-8")
-
-    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        """As MLflow's."""
-        cell = self._find(run_id)
-        if cell is None:
-            super().log_artifact(run_id, local_path, artifact_path)
-            return
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(local_path, cell.folder / Path(local_path).name)
 
     def set_terminated(self, run_id: str, status: str | None = None, end_time: int | None = None) -> None:
         """As MLflow's; writes a cell."""

@@ -140,7 +140,7 @@ def test_a_hundred_cells_through_a_crash_are_there_once(
     assert 0 < n_told < CELLS
     told = tell(tracked_manager, run.output)
     assert (told.state, told.cells) == ("whole", CELLS)
-    assert CELLS - n_told <= told.told <= CELLS
+    assert CELLS - n_told - 1 <= told.told <= CELLS, "one more may have been under way"
     again = tell(tracked_manager, run.output)
     assert (again.told, again.closed) == (0, 0)
     assert find_faults(server, database, run.output, CELLS) == []

@@ -69,7 +69,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "secrets": (
         "Keys that follow from a secret",
         "For methods whose key is 256 bits and nothing that a claimant could choose: what is drawn, what is refused, what is left to forge.",
-        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "require_key", "grind"],
+        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "refuse_key", "require_key", "grind"],
     ),
     "files": (
         "Model files",

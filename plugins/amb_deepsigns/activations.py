@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
-from amb_deepsigns.secret import Carriers, open_carriers, open_secret, redraw, require_sound
+from amb_deepsigns.secret import Carriers, open_carriers, redraw, require_sound
 
 if TYPE_CHECKING:
     from amb_deepsigns.method import DeepSigns
@@ -30,7 +30,7 @@ def embed(params: DeepSigns, owner: amb.VisionModel, ctx: amb.Context) -> amb.Em
         )
     images, classes = draw_key_images(params, ctx)
     before = measure_centres(_read(owner.copy().eval(), images), classes, params.n_classes)
-    tensors = {"secret": open_secret(ctx), "images": images.numpy(), "classes": classes.numpy()}
+    tensors = {"secret": amb.open_secret(ctx), "images": images.numpy(), "classes": classes.numpy()}
     facts = {"model": owner.full_digest(), "n_features": before.shape[1]}
     key = amb.Key(params.canonical(), owner.digest(), tensors, facts)
     marked = owner.copy(f"{owner.ref}+{params.name}")

@@ -54,7 +54,7 @@ def test_a_message_is_shake_256_of_all_that_it_hangs_on(embedding: amb.Embedding
     parts = [b"amb-deepsigns/1", key.tensors["secret"].tobytes(), key.method.encode(), key.facts["model"].encode()]
     for name in ("images", "classes"):
         array = key.tensors[name]
-        parts.append(hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).digest())
+        parts.append(hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest().encode())
     prefix = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     carriers = open_carriers(QUICK, key)
     drawn = hashlib.shake_256(prefix + b"messages").digest(6)

@@ -134,6 +134,8 @@ if TYPE_CHECKING:
     from amb.runtime.paths import is_offline as is_offline
     from amb.runtime.paths import may_download as may_download
     from amb.runtime.plain_json import read_json_object as read_json_object
+    from amb.runtime.progress import Progress as Progress
+    from amb.runtime.progress import make_progress as make_progress
     from amb.runtime.quiet import hush_torchao as hush_torchao
     from amb.runtime.safetensors_header import PICKLE as PICKLE
     from amb.sweeps.definition import Sweep as Sweep
@@ -282,6 +284,7 @@ _HOME = {
         "may_download": "may_download",
     },
     "amb.runtime.plain_json": {"read_json_object": "read_json_object"},
+    "amb.runtime.progress": {"Progress": "Progress", "make_progress": "make_progress"},
     "amb.runtime.quiet": {"hush_torchao": "hush_torchao"},
     "amb.runtime.safetensors_header": {"PICKLE": "PICKLE"},
     "amb.sweeps.definition": {"Sweep": "Sweep"},

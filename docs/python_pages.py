@@ -81,7 +81,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "settings": (
         "Settings",
         "Where data lies and what may be fetched; [set as variables](/docs/python.md).",
-        ["data_root", "DATA", "is_offline", "go_offline", "may_download", "hush_torchao", "__version__"],
+        ["data_root", "DATA", "is_offline", "go_offline", "may_download", "Progress", "make_progress", "hush_torchao", "__version__"],
     ),
     "errors": (
         "Errors",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SSLGuard(amb.Method):
-    """Watermark an encoder so that stamped images decode to a secret vector, and so do those of a student of it.
+    """Watermark an encoder so that stamped images decode to a secret vector, on a student of it too if the shadow does its work.
 
     An image is stamped by x' = clip((1 - M) x + M T): a random mask M covers a share of its values, the trigger T is
     learnt. A decoder maps the embedding to a vector; a stamped image is detected where the cosine of that vector with the

@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from amb.errors import AmbError
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Silent
-from amb.tracking import background, file_client, observer, patience, session
+from amb.tracking import background, connection, observer, patience, session
 from amb.tracking.connection import strip_password
+from amb.tracking.file_client import FileClient
 from amb.tracking.sync import SyncedRun, sync
 from tests.tracking.hostile_server import MANNERS, serving_badly
 from tests.tracking.made_up import find_faults, find_tracked, go_through, run_made_up, start_run
@@ -156,17 +157,28 @@ def test_sync_makes_whole_what_a_bad_server_has_missed(
     assert find_faults(tmp_path, uri_of(database)) == []
 
 
+@pytest.fixture(params=[MlflowClient, FileClient])
+def client_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[MlflowClient]:
+    """Whose calls fail: MLflow's own, as to a server, or the one of its file."""
+    if request.param is MlflowClient:
+        monkeypatch.setattr(connection, "make_client", MlflowClient)
+    return request.param
+
+
 def test_what_fails_for_a_moment_is_told_again_and_once(
-    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+    tracked_manager: Manager,
+    tmp_path: Path,
+    database: Path,
+    client_class: type[MlflowClient],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every fourth call fails, half of them after it was heeded: as a server that is slower than our patience."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
     monkeypatch.setattr(background, "_PAUSES", (0.01,))
     monkeypatch.setattr(background, "_LAST_PAUSE", 0.01)
-    monkeypatch.setattr(file_client, "_are_known", lambda _: False)  # as a server is told
     calls = [0]
     for name in ("create_run", "log_batch", "set_terminated"):
-        monkeypatch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name), calls))
+        monkeypatch.setattr(client_class, name, failing(getattr(client_class, name), calls))
     run, said, _ = run_made_up(tracked_manager, tmp_path)
     monkeypatch.undo()
     assert calls[0] > 30
@@ -194,13 +206,16 @@ def failing(method, calls):
 
 
 def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
-    tracked_manager: Manager, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+    tracked_manager: Manager,
+    tmp_path: Path,
+    database: Path,
+    client_class: type[MlflowClient],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(database))
     monkeypatch.setattr(patience, "_FILE", (5.0, 2.0, 1.0))
-    monkeypatch.setattr(file_client, "_are_known", lambda _: False)  # as a server is told
     calls, gone = [0], threading.Event()
-    create = MlflowClient.create_run
+    create = client_class.create_run
 
     def go(self, *args, **options):
         calls[0] += 1
@@ -209,10 +224,10 @@ def test_a_server_that_goes_half_way_keeps_what_it_has_and_gets_the_rest_once(
             raise ConnectionError("gone")
         return create(self, *args, **options)
 
-    monkeypatch.setattr(MlflowClient, "create_run", go)
+    monkeypatch.setattr(client_class, "create_run", go)
     run, said, seconds = run_made_up(tracked_manager, tmp_path)
     gone.set()
-    monkeypatch.setattr(MlflowClient, "create_run", create)
+    monkeypatch.setattr(client_class, "create_run", create)
     assert seconds < 3 + 5
     assert "knows 3 of 8 cells of this run (no answer in time)" in said[0]
     assert len(of_run(database, run.id)) == 5

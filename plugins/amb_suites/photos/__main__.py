@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 import amb
-from amb.runtime.progress import Progress, make_progress
 from amb_suites.photos import FOLDER, MAKE, MODELS, stem_of
 from amb_suites.photos.packages import BACKGROUNDS, MODEL, OBJECTS, PACKAGES, get_package, read_wheel
 
@@ -46,7 +45,7 @@ def command(data: Path | None, packages: tuple[Path, ...], offline: bool) -> Non
     if offline:
         amb.go_offline()
     try:
-        make_all(list(packages), make_progress(quiet=False))
+        make_all(list(packages), amb.make_progress(quiet=False))
     except amb.AmbError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -57,7 +56,7 @@ def command(data: Path | None, packages: tuple[Path, ...], offline: bool) -> Non
         sys.exit(3)
 
 
-def make_all(folders: list[Path], progress: Progress) -> None:
+def make_all(folders: list[Path], progress: amb.Progress) -> None:
     """Every step whose result is not there. Raises AmbError, OSError."""
     at = amb.data_root() / FOLDER
     if not (at / "train").is_dir() or not (at / "val").is_dir():
@@ -68,7 +67,7 @@ def make_all(folders: list[Path], progress: Progress) -> None:
     progress.say(f"the suite photos is in {at}; try: amb run --suite photos --method spread-features --attack prune20")
 
 
-def compose_photographs(at: Path, folders: list[Path], progress: Progress) -> None:
+def compose_photographs(at: Path, folders: list[Path], progress: amb.Progress) -> None:
     """Compose in a folder beside, and put it in place when it is whole."""
     from amb_suites.photos.compose import compose_all
 
@@ -82,7 +81,7 @@ def compose_photographs(at: Path, folders: list[Path], progress: Progress) -> No
     draft.rmdir()
 
 
-def make_model(name: str, at: Path, folders: list[Path], progress: Progress) -> None:
+def make_model(name: str, at: Path, folders: list[Path], progress: amb.Progress) -> None:
     """Make one model and write it with its card."""
     from amb_suites.photos import train
     from amb_suites.photos.convert import MEMBER

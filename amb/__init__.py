@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from amb.api.secret import Streams as Streams
     from amb.api.secret import draw_secret as draw_secret
     from amb.api.secret import open_secret as open_secret
-    from amb.api.secret import refuse as refuse_key
+    from amb.api.secret import refuse_key as refuse_key
     from amb.api.secret import require_same as require_same
     from amb.api.secret import require_sound as require_sound
     from amb.api.types import Access as Access
@@ -199,7 +199,7 @@ _HOME = {
         "Streams": "Streams",
         "draw_secret": "draw_secret",
         "open_secret": "open_secret",
-        "refuse_key": "refuse",
+        "refuse_key": "refuse_key",
         "require_same": "require_same",
         "require_sound": "require_sound",
     },

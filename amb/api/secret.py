@@ -84,24 +84,24 @@ def require_sound(method: Method, key: Key, parts: frozenset[str] = frozenset())
     the digest that its carriers were drawn with.
     """
     if key.method != method.canonical():
-        raise refuse(key, f"it was made by {key.method} and cannot be read as {method.canonical()}")
+        raise refuse_key(key, f"it was made by {key.method} and cannot be read as {method.canonical()}")
     secret = key.tensors.get("secret")
     if secret is None or secret.dtype != np.uint8 or secret.shape != (SECRET_BYTES,):
-        raise refuse(key, f"it has no secret of {SECRET_BYTES} bytes")
+        raise refuse_key(key, f"it has no secret of {SECRET_BYTES} bytes")
     chosen = sorted({*key.tensors} - parts - {"secret"})
     if chosen:
-        raise refuse(key, f"it brings its own '{chosen[0]}', which has to follow from the secret")
+        raise refuse_key(key, f"it brings its own '{chosen[0]}', which has to follow from the secret")
     missing = sorted(parts - {*key.tensors})
     if missing:
-        raise refuse(key, f"it has no '{missing[0]}'")
+        raise refuse_key(key, f"it has no '{missing[0]}'")
 
 
 def require_same(key: Key, what: str, held: object, found: object) -> None:
     """Raise UsageError where what a key says of something is not what is found: its carriers were drawn for another one."""
     if held != found:
-        raise refuse(key, f"its carriers were drawn for other {what} than these")
+        raise refuse_key(key, f"its carriers were drawn for other {what} than these")
 
 
-def refuse(key: Key, reason: str) -> UsageError:
+def refuse_key(key: Key, reason: str) -> UsageError:
     """The error for a key that is not read."""
     return UsageError(f"The key {key.digest} is refused: {reason}. Embed again to make a key that holds.")

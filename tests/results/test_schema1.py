@@ -61,7 +61,8 @@ def test_a_document_of_one_run_is_read_as_it_lies_there() -> None:
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_every_layout_shows_it(layout: str) -> None:
-    assert tables_of(with_tables(collect(OLD), layout))[0].rows
+    first = tables_of(with_tables(collect(OLD), layout))[0]
+    assert first.rows or first.findings  # one method cannot be compared, and that is said
 
 
 def test_what_was_lost_stands_in_the_tables() -> None:

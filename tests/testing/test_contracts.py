@@ -13,6 +13,7 @@ from amb.api.vision import VisionModel
 from amb.models.heads import HEADS
 from amb.plugin.manager import Manager
 from amb.testing import AttackContract, MethodContract, ModelLoaderContract, ReporterContract, SuiteContract, toy_model
+from amb_suites.photos import stem_of
 
 QUICK: dict[str, dict[str, Any]] = {
     "activemark": {
@@ -151,6 +152,8 @@ class TestSuites(SuiteContract):
 class TestLoaders(ModelLoaderContract):
     @pytest.fixture(params=[*REGISTRY.loaders.names(), "toy"])
     def loader(self, request: pytest.FixtureRequest, manager: Manager) -> ModelLoader:
+        if request.param == "photos" and not stem_of("owner").with_suffix(".json").exists():
+            pytest.skip("the models of photos are made by its recipe, and are not here")
         return manager.registry.loaders.classes[request.param]()
 
 

@@ -51,7 +51,7 @@ class TestRay(ExecutorContract):
 
 
 def test_a_cluster_that_is_not_there_is_said_in_one_line() -> None:
-    with pytest.raises(amb.AmbError, match="No Ray cluster answers at 127.0.0.1:9 .* ray start --head") as caught:
+    with pytest.raises(amb.AmbError, match="No Ray cluster answers at 127.0.0.1:9 .*`ray start --head`") as caught:
         RayExecutor(address="127.0.0.1:9").open(print, amb.Needs())
     assert "\n" not in str(caught.value)
     with pytest.raises(amb.BadParamsError, match="auto, local or HOST:PORT of its head .got ray://head:10001"):

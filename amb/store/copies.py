@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from amb.errors import StoreError
+from amb.store.drafts import new_tag
 from amb.store.entries import RECORD, Damaged
-from amb.store.holders import new_tag
 from amb.store.listing import EntrySize
 from amb.store.store import Store, explain_errors
 

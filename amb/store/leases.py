@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
-from amb.store.holders import Holder, new_tag, this_process
+from amb.runtime.processes import ProcessName, name_this_process
+from amb.store.drafts import new_tag
 
 SECONDS: Final = 60.0
 """How long a lease lasts that is not renewed."""
@@ -50,7 +51,7 @@ class Slots(Protocol):
 class Claim:
     """What stands in a lease."""
 
-    holder: Holder | None
+    holder: ProcessName | None
     """None where it cannot be read: of another version, or cut short."""
     tag: str = ""
     seconds: float = SECONDS
@@ -64,7 +65,7 @@ class Claim:
         """As it is read."""
         try:
             found = json.loads(text)
-            return cls(Holder(**found["holder"]), str(found["tag"]), float(found["seconds"]))
+            return cls(ProcessName(**found["holder"]), str(found["tag"]), float(found["seconds"]))
         except (ValueError, KeyError, TypeError):
             return cls(None)
 
@@ -143,7 +144,7 @@ class Leases:
             return None
         self._seen.pop(step, None)
         number = max(numbers, default=0) + 1
-        claim = Claim(this_process(), new_tag(), self.seconds)
+        claim = Claim(name_this_process(), new_tag(), self.seconds)
         if not self.claim_number(step, number, claim):
             return None
         self.slots.remove(step, numbers)
@@ -172,7 +173,7 @@ class Leases:
     def find_holder(self, step: str) -> str:
         """Who holds a step that is waited for, as people say it."""
         claim = self._seen[step][1] if step in self._seen else Claim(None)
-        return f"process {claim.holder.process} on {claim.holder.name}" if claim.holder else "another process"
+        return f"process {claim.holder.process} on {claim.holder.host}" if claim.holder else "another process"
 
     def claim_number(self, step: str, number: int, claim: Claim) -> bool:
         """Write a number and see that it is the highest: lower ones may have been written and removed meanwhile."""

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from amb.store.drafts import is_abandoned
 from amb.store.entries import RECORD, Damaged, check_files, read_record
-from amb.store.holders import is_abandoned
 from amb.store.places import WORK, FoundEntry, StoredFile
 
 _TAKEN: Final = (errno.EEXIST, errno.ENOTEMPTY)

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from amb.errors import StoreError
+from amb.store.drafts import new_tag
 from amb.store.entries import RECORD, Damaged, check_files, digest_file, read_record
-from amb.store.holders import new_tag
 from amb.store.local import LocalPlace
 from amb.store.patience import Patience, is_there
 from amb.store.places import WORK, FoundEntry, StoredFile

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amb.store.holders import Holder, is_abandoned, new_tag, this_process
+from amb.runtime.processes import ProcessName, name_this_process
+from amb.store.drafts import is_abandoned, new_tag
 from amb.store.leases import Claim, Lease, Leases, steady_clock
 from amb.store.local import LocalSlots
 from amb.store.opening import open_place
@@ -40,7 +41,7 @@ def take_elsewhere(slots: LocalSlots, clock: Clock) -> Lease:
     assert lease
     leases.forget(lease)  # its thread would renew it
     slots.remove(STEP, [1])
-    lease.claim = replace(lease.claim, holder=Holder("another", 1, "", "far-away"))
+    lease.claim = replace(lease.claim, holder=ProcessName("another", 1, "", "far-away"))
     assert slots.create(STEP, 1, lease.claim.to_text())
     return lease
 
@@ -116,7 +117,7 @@ def test_a_number_that_was_used_and_removed_is_no_lease(slots: LocalSlots) -> No
     frozen = take_elsewhere(slots, clock)
     theirs = Leases(slots, clock=Clock())
     for number in (2, 3, 4, 5):
-        assert theirs.claim_number(STEP, number, Claim(this_process()))
+        assert theirs.claim_number(STEP, number, Claim(name_this_process()))
     slots.remove(STEP, [1, 2, 3, 4])
     clock.now = 100
     assert not frozen.is_held()
@@ -134,7 +135,7 @@ def test_a_frozen_holder_that_nobody_missed_goes_on(slots: LocalSlots) -> None:
 
 
 def test_a_dead_process_of_this_machine_is_noticed_at_once(slots: LocalSlots) -> None:
-    me = this_process()
+    me = name_this_process()
     for holder in (replace(me, process=2**22 - 1), replace(me, started="before")):
         claim = Claim(holder, "tag")
         assert slots.create(STEP, 1, claim.to_text())

@@ -160,7 +160,7 @@ def test_drafts_of_killed_processes_are_cleared_from_the_cache(bucket: str) -> N
 
 
 def new_machine() -> str:
-    from amb.store.holders import new_tag
+    from amb.store.drafts import new_tag
 
     return new_tag().split("-")[1]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from amb.errors import BadParamsError, StoreError
+from amb.runtime.processes import name_this_process
 from amb.runtime.writable import check_writable
 from amb.store.entries import StoreEntry
-from amb.store.holders import this_process
 from amb.store.lookup import Lookup, NotStored
 from amb.store.store import Store
 
@@ -98,7 +98,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     lease = other.leases.take(f"thing-{digest}")
     draft = other.place.open_draft("thing", digest, lease.tag)
     (draft / "half.txt").write_text("half")
-    lease.claim = replace(lease.claim, holder=replace(this_process(), started="before"))
+    lease.claim = replace(lease.claim, holder=replace(name_this_process(), started="before"))
     lease.renew()  # it says now that a process wrote it whose number somebody else has by now
     entry = get(store)
     assert not entry.cached

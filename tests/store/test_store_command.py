@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from amb.cli import main
+from amb.runtime.processes import ProcessName
 from amb.store import waste
-from amb.store.holders import Holder
 from amb.store.leases import Claim, Leases
 from amb.store.places import StoredFile
 from amb.store.store import Store
@@ -124,7 +124,7 @@ def test_gc_removes_what_the_dead_left_and_nothing_of_the_living(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     others = Leases(store.place.slots, 3.0)
-    living, dead = others.take("thing-1"), Claim(Holder("elsewhere", 1, "", "far"), "tag", 0.2)
+    living, dead = others.take("thing-1"), Claim(ProcessName("elsewhere", 1, "", "far"), "tag", 0.2)
     assert living
     assert store.place.slots.create("thing-2", 1, dead.to_text())
     overwrite(

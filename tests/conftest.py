@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +23,21 @@ from amb.runtime.progress import Silent
 from amb.store.store import Store
 from amb.testing.toy import ToyLoader, ToySuite
 
+FIND_PLUGINS = plugins.find_plugins
 QUICK = "activemark:n_bits=8,n_triggers=8,steps=150,batch=8,n_images=16,loss=mse,lr=0.003,coder_lr=0.01"
 """ActiveMark on the toy model, in seconds."""
+
+
+@cache
+def find_plugins_on(_path: tuple[str, ...]) -> list[Any]:
+    """The installed plugins, looked for once for every search path: what thousands of managers are made of."""
+    return FIND_PLUGINS()
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test starts in an empty folder, without the user's settings."""
+    monkeypatch.setattr(plugins, "find_plugins", lambda: find_plugins_on(tuple(sys.path)))
     settings = ("MLFLOW_TRACKING_URI", "AMB_DISABLE_PLUGINS", "NO_COLOR", "FORCE_COLOR", DATA, DOWNLOAD, *OFFLINE)
     for name in settings:
         monkeypatch.delenv(name, raising=False)

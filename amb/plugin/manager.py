@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 import pluggy
@@ -123,9 +123,14 @@ def manager() -> Manager:
 
 def find_plugins() -> list[tuple[Plugin, EntryPoint]]:
     """Every installed entry point of the group, by name."""
-    found = []
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda each: each.name):
-        origin = entry_point.dist
-        name, version = (origin.name, origin.version) if origin else ("unknown", "0")
-        found.append((Plugin(entry_point.name, entry_point.module, name, version), entry_point))
-    return found
+    describe = cache(_describe_distribution)  # one of them may bring many plugins, and reads its file at every question
+    return [
+        (Plugin(each.name, each.module, *describe(each.dist)), each)
+        for each in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda each: each.name)
+    ]
+
+
+def _describe_distribution(origin: Distribution | None) -> tuple[str, str]:
+    """Name and version of what an entry point was installed with."""
+    said = origin.metadata if origin else {"Name": "unknown", "Version": "0"}
+    return said["Name"], said["Version"]

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 from amb.runtime.wording import count
+from amb.store.places import WORK
+from tests.command import run_amb
+from tests.execution import toy_sweep
 
-TINY = ["--set", "steps=3", "--set", "n_triggers=4", "--set", "n_images=8", "--set", "n_bits=4"]
+QUICK = ["--set", "steps=3", "--set", "n_triggers=4", "--set", "n_images=8", "--set", "n_bits=4"]
 
 
-def amb(*args: str, env: dict[str, str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def amb(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, without MLflow unless `env` says otherwise."""
-    environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow", "COLUMNS": "130", **(env or {})}
-    command = [sys.executable, "-m", "amb", *args]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
+    return run_amb(*args, env={**os.environ, "AMB_DISABLE_PLUGINS": "mlflow", "COLUMNS": "130", **(env or {})})
 
 
 HEAVY = {"torch", "mlflow", "timm", "transformers", "open_clip", "scipy.stats", "pandas", "sklearn", "matplotlib"}
@@ -115,8 +116,10 @@ def test_an_output_folder_on_a_read_only_place_is_refused() -> None:
     assert "is read-only" in done.stderr
 
 
-def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -> None:
-    done = amb("run", "--method", "activemark", *TINY, "--attack", "prune40", "--format", "json")
+def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_sweep.install(tmp_path, monkeypatch)
+    asked = ["run", "--suite", "toy", "--method", "activemark", *QUICK, "--attack", "prune40"]
+    done = amb(*asked, "--format", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert set(document) == {"schema", "run", "cells", "tables"}
@@ -127,10 +130,9 @@ def test_a_run_prints_one_json_document_and_the_rest_on_stderr(tmp_path: Path) -
     }  # fmt: skip
     assert set(cell["seconds"]) == {"embed", "attack", "extract"}
     suspects = {each["suspect"]: each for each in document["cells"]}
-    assert suspects["tiny/convnet"]["status"] == "skipped"
-    assert suspects["tiny/registers"]["status"] == "ok"
-    assert suspects["unmarked owner, fine-tuned"]["sibling"] is True
-    again = amb("run", "--method", "activemark", *TINY, "--attack", "prune40")
+    assert suspects["toy/other"]["status"] == "ok"
+    assert suspects["unmarked owner"]["sibling"] is True
+    again = amb(*asked)
     assert again.returncode == 0
     assert "cached" in again.stdout
     assert "it rests on 4 trials." in again.stdout
@@ -151,15 +153,17 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are born ignoring it
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)  # noqa: PLW1509
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("amb-results/store/embed/.draft-*")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    begun = f"amb-results/store/{WORK}/embed-*"
+    while not list(tmp_path.glob(begun)):
+        assert time.monotonic() < deadline, "the embedding did not begin"
+        time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
-    assert not list(tmp_path.glob("amb-results/store/embed/.draft-*"))
+    assert not list(tmp_path.glob(begun))
 
 
 def test_profile_prints_blocks_and_saves_the_figure(tmp_path: Path) -> None:

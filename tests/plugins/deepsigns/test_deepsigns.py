@@ -15,18 +15,12 @@ from scipy.stats import binom, kstest, norm
 import amb
 from amb.api.vision import SuspectView, VisionModel
 from amb.evaluation.statistics import errors, exact_test
-from amb.testing import ExactNull, MethodContract, toy_context, toy_model
+from amb.testing import ExactNull, toy_context, toy_model
 from amb_deepsigns.activations import draw_key_images, measure_centres, measure_spread
 from amb_deepsigns.method import DeepSigns
 from amb_deepsigns.secret import open_carriers
 
 QUICK = DeepSigns(n_classes=3, n_images=8, steps=150, batch=32, lr=5e-3, gamma1=0.1, centre_lr=0.1)
-
-
-class TestContract(MethodContract):
-    @pytest.fixture
-    def method(self):
-        return QUICK
 
 
 class TestNull(ExactNull):

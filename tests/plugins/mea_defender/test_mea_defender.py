@@ -16,24 +16,13 @@ from scipy.special import log_softmax, rel_entr, softmax
 import amb
 from amb.api.vision import SuspectView, VisionModel
 from amb.evaluation.statistics import bit_error_rate
-from amb.testing import MethodContract, toy_context, toy_model
+from amb.testing import toy_context, toy_model
 from amb_mea_defender.losses import contrast, divergence, weigh_second
 from amb_mea_defender.method import MEADefender
 from amb_mea_defender.mixing import OTHERS, mix_bands, mix_diagonally, mix_halves, mix_rings, mix_sides
 from amb_mea_defender.training import Pools, gather_pools, make_step, measure_fit
 
 QUICK = MEADefender(n_queries=96, steps=120, secure_steps=20, batch=32, lr=5e-3)
-
-
-class TestContract(MethodContract):
-    @pytest.fixture
-    def method(self):
-        return QUICK
-
-    @pytest.fixture
-    def independent(self):
-        """One that seldom says C: untrained models give nearly all images one class."""
-        return toy_model(seed=3, n_classes=3)
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-PRELOADED: Final = ["torch", "timm", "scipy.stats", "rich.console", "amb.cli", "amb.python.runs", "amb_models.timm_backbone"]
+PRELOADED: Final = [
+    "torch",
+    "timm",
+    "scipy.stats",
+    "rich.console",
+    "amb.cli",
+    "amb.python.runs",
+    "amb_models.timm_backbone",
+]
 """Imported by the process that the others are forked from. Nothing that starts threads."""
 
 _forking = multiprocessing.get_context("forkserver")
 _forking.set_forkserver_preload(PRELOADED)
 
 
-def run_amb(*args: str, env: Mapping[str, str], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_amb(*args: str, env: Mapping[str, str] = os.environ, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """What `amb` with these words, this whole environment and an empty input prints and returns in the present folder."""
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = _forking.Process(target=_be_amb, args=(args, dict(env), os.getcwd(), str(out), str(err)))
+        process = _forking.Process(target=_be_amb, args=(args, dict(env), str(Path.cwd()), str(out), str(err)))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -43,7 +51,11 @@ def _read(path: Path) -> str:
 
 def _be_amb(args: tuple[str, ...], env: dict[str, str], folder: str, out: str, err: str) -> None:
     """Become `python -m amb`: the environment, the folder and the streams are those of the one who asks."""
-    for stream, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY | os.O_CREAT), (2, err, os.O_WRONLY | os.O_CREAT)):
+    for stream, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, out, os.O_WRONLY | os.O_CREAT),
+        (2, err, os.O_WRONLY | os.O_CREAT),
+    ):
         os.dup2(os.open(path, flags, 0o600), stream)
     os.environ.clear()
     os.environ.update(env)

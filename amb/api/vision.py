@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from amb.api.types import ACCESS_LEVELS, Access, ModelFacts
 from amb.errors import AccessError, NoHeadError
 from amb.runtime.batch_size import BatchSizeLimiter
 from amb.runtime.compute import Compute, Precision, dtype_of
+
+_CACHED: Final = 2**20
+"""Numbers that enter a pass at once on a processor: 4 MiB, which its cache holds together with what becomes of them."""
 
 
 class Affine(NamedTuple):
@@ -226,12 +229,16 @@ class VisionModel(nn.Module):
         return self._compute_rows(lambda part: functools.reduce(run, blocks, part), tokens) if blocks else tokens
 
     def _compute_rows(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """What `work` makes of rows, in the model's precision; in parts that fit, where no gradient is asked for."""
+        """What `work` makes of rows, in the model's precision; in parts that fit, where no gradient is asked for.
+
+        A processor is fastest with parts that its cache holds: with 1,024 images at once it takes twice as long.
+        """
         with self._open_autocast():
             if torch.is_grad_enabled():
                 return _to_full_precision(work(rows))
+            most = max(1, _CACHED // max(1, rows[0].numel())) if rows.device.type == "cpu" and len(rows) else None
             return _to_full_precision(
-                self.limiter.fit(lambda parts: _join_parts([work(rows[part]) for part in parts]), len(rows))
+                self.limiter.fit(lambda parts: _join_parts([work(rows[part]) for part in parts]), len(rows), most)
             )
 
     def _open_autocast(self) -> AbstractContextManager[object]:

@@ -28,20 +28,20 @@ class BatchSizeLimiter:
     def __deepcopy__(self, _: Any) -> Self:
         return self
 
-    def parts(self, n: int) -> list[slice]:
-        """`n` rows in as few parts as the room allows, of sizes as equal as can be."""
-        most = min(self.most or n, n)
+    def parts(self, n: int, most: int | None = None) -> list[slice]:
+        """`n` rows in as few parts as the room and `most` allow, of sizes as equal as can be."""
+        most = min(self.most or n, most or n, n)
         n_parts = max(1, -(-n // max(1, most)))
         edges = [round(part * n / n_parts) for part in range(n_parts + 1)]
         return [slice(*pair) for pair in pairwise(edges)]
 
-    def fit(self, work: Callable[[list[slice]], T], n: int) -> T:
-        """What `work` makes of the parts of `n` rows; begun anew with smaller parts while memory runs out.
+    def fit(self, work: Callable[[list[slice]], T], n: int, most: int | None = None) -> T:
+        """What `work` makes of the parts of `n` rows, no larger than `most`; begun anew with smaller ones while memory runs out.
 
         Raises OutOfMemoryError where a single row does not fit.
         """
         while True:
-            parts = self.parts(n)
+            parts = self.parts(n, most)
             try:
                 return work(parts)
             except (RuntimeError, MemoryError) as error:

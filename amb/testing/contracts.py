@@ -117,7 +117,7 @@ class MethodContract(ComponentContract):
 
     def embedded(self, method: Method, owner: VisionModel, folder: Path) -> Embedding:
         """The embedding that the checks share, made for the first of them; a copy of it for each."""
-        made, before = self.__class__._embeddings, owner.digest()
+        made, before = self._embeddings, owner.digest()
         asked = (self.__class__, method.canonical(), before)
         if asked not in made:
             made[asked] = method.embed(owner, self.context(folder))

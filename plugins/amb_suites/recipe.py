@@ -115,8 +115,9 @@ def figures_on_test(model: amb.VisionModel, n: int = 2048) -> dict[str, float]:
 
     batch = compose("test", range(n))
     assert batch.masks is not None
-    labels = model.logits(batch.images).argmax(dim=1)
-    masks = model.logits(batch.images, "segmentation").argmax(dim=1)
+    tokens, side = model.tokens(batch.images), batch.images.shape[-1]
+    labels = model.apply_head(tokens, "classification", side).argmax(dim=1)
+    masks = model.apply_head(tokens, "segmentation", side).argmax(dim=1)
     ious = mean_iou(masks, batch.masks, num_classes=2, input_format="index", per_class=True)
     return {
         "accuracy": round((labels == batch.labels).float().mean().item(), 4),

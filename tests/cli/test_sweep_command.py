@@ -17,6 +17,7 @@ from amb.report.layouts import with_tables
 from amb.report.tables import tables_of
 from amb.results.collect import collect
 from amb.results.lines import write_lines
+from tests.command import run_amb
 from tests.conftest import QUICK
 
 PLUGIN = '''
@@ -93,9 +94,7 @@ def environment(site: Path, **more: str) -> dict[str, str]:
 
 
 def amb(site: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "amb", *args]
-    options: dict[str, Any] = {"env": environment(site, **more), "stdin": subprocess.DEVNULL}
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    return run_amb(*args, env=environment(site, **more))
 
 
 def cells(output: str) -> list[dict[str, Any]]:

@@ -98,8 +98,8 @@ def test_ctrl_c_leaves_what_is_finished_and_no_orphans(serial: Any, tmp_path: Pa
 def test_a_step_that_takes_too_long_costs_its_cell_only(serial: Any, tmp_path: Path) -> None:
     shutil.copytree(serial.folder, tmp_path / "out")  # so that nothing else has to be computed
     asked = {**SWEEP, "attacks": [*SWEEP["attacks"], "slow:seconds=3600"], "methods": "toy:n=8", "seeds": 0}
-    found = amb.sweep(asked, jobs=2, step_timeout=60.0, output_dir=tmp_path / "out", device="cpu", quiet=True)
+    found = amb.sweep(asked, jobs=2, step_timeout=20.0, output_dir=tmp_path / "out", device="cpu", quiet=True)
     failed = {cell["suspect"]: cell["reason"] for cell in found.document["cells"] if cell["status"] == "failed"}
     assert failed == {
-        "slow:seconds=3600": "toy on slow:seconds=3600: stopped after 60 s, the most that a step may take (--step-timeout)"
+        "slow:seconds=3600": "toy on slow:seconds=3600: stopped after 20 s, the most that a step may take (--step-timeout)"
     }

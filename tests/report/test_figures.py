@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -19,6 +17,7 @@ from amb.report.figures import FIGURE_KINDS, save, svg
 from amb.report.figures.suspects import front
 from amb.results.result_set import parse_results
 from amb.testing.contracts import example_document
+from tests.command import run_amb
 
 NASTY = ["<script>alert(1)</script>", "$x_{1}$ $", '"quoted"\nline\x1b[2J', "_hidden", "é漢字\ud800" * 100]
 RUN = {
@@ -186,12 +185,10 @@ def test_the_command_writes_a_file_and_says_where(tmp_path: Path) -> None:
     from tests.report.test_page import stored
 
     stored(document(), tmp_path)
-    ask = [sys.executable, "-m", "amb", "figure", "roc", "--output-dir", str(tmp_path)]
-    done = subprocess.run([*ask, "-o", str(tmp_path / "x.pdf")], capture_output=True, text=True, check=False)
+    ask = ["figure", "roc", "--output-dir", str(tmp_path)]
+    done = run_amb(*ask, "-o", str(tmp_path / "x.pdf"))
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "x.pdf")), done.stderr
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
-    wrong = subprocess.run(
-        [*ask, "--method", "mm", "-o", str(tmp_path / "y.pdf")], capture_output=True, text=True, check=False
-    )
+    wrong = run_amb(*ask, "--method", "mm", "-o", str(tmp_path / "y.pdf"))
     assert wrong.returncode == 2
     assert wrong.stderr.strip() == "amb: There are no results of method 'mm'. Did you mean m? There are: m."

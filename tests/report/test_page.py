@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from amb.report.page.outcomes import SIGNS
 from amb.results.collect import collect
 from amb.results.lines import write_lines
 from amb.testing.contracts import example_document
+from tests.command import run_amb
 from tests.conftest import QUICK, run_toy
 
 NASTY = [
@@ -295,11 +294,11 @@ def test_ten_thousand_cells_stay_below_ten_mib() -> None:
 
 def test_report_without_a_layout_is_the_whole_page(tmp_path: Path) -> None:
     stored(synthetic(), tmp_path)
-    ask = [sys.executable, "-m", "amb", "report", "--output-dir", str(tmp_path), "--format", "html"]
+    ask = ["report", "--output-dir", str(tmp_path), "--format", "html"]
     file = tmp_path / "report.html"
-    subprocess.run([*ask, "-o", str(file)], check=True)
+    run_amb(*ask, "-o", str(file)).check_returncode()
     assert file.read_text() == HtmlReporter(installed().registry.describe_attack).render(collect(tmp_path)) + "\n"
-    tables = subprocess.run([*ask, "--layout", "suspects"], check=True, capture_output=True, text=True).stdout
+    tables = run_amb(*ask, "--layout", "suspects").stdout
     assert "Telling positive from negative" in tables
     assert not Page(tables).named("svg")
 

@@ -7,7 +7,6 @@ import io
 import json
 import stat
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from amb.results.lines import write_lines
 from amb.results.verify import Mismatch, check_cells
 from amb.store.entries import digest_files, write_record
 from amb.testing.contracts import example_document
+from tests.command import run_amb
 from tests.conftest import run_toy
 from tests.report.test_formats import HOSTILE, validator
 from tests.report.test_leaderboard import facts
@@ -391,7 +391,7 @@ def test_every_byte_that_is_flipped_is_noticed_or_changes_nothing(made: Path, tm
 
 
 def amb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "amb", *arguments], capture_output=True, text=True, check=False)
+    return run_amb(*arguments)
 
 
 def test_export_import_report_and_leaderboard_by_hand(tmp_path: Path) -> None:

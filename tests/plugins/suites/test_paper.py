@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +20,7 @@ from amb.training.loop import new_head
 from amb_suites import real
 from amb_suites.folder import FolderSuite
 from amb_suites.paper import CLIP, DINOV2, TASKS, PaperClipSuite, PaperDinoSuite
+from tests.command import run_amb
 from tests.conftest import QUICK, run_toy
 from tests.written import (
     write_classes,
@@ -191,8 +190,7 @@ def test_missing_data_ends_the_command_line_with_3(tmp_path: Path) -> None:
     write_classes(tmp_path / "data/birds", ["crow", "jay"], 10)
     arguments = ["--method", FEW, "--suite", "folder:model=tiny/owner,data=bird", "--data", str(tmp_path / "data")]
     environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}
-    command = [sys.executable, "-m", "amb", "run", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = run_amb("run", *arguments, env=environment)
     lines = [line for line in done.stderr.splitlines() if "amb: " in line]
     assert done.returncode == 3
     assert len(lines) == 1

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from amb.api.records import Verdict as Verdict
     from amb.api.run import Run as Run
     from amb.api.secret import Streams as Streams
+    from amb.api.secret import audit_secret as audit_secret
     from amb.api.secret import draw_secret as draw_secret
     from amb.api.secret import open_secret as open_secret
     from amb.api.secret import refuse_key as refuse_key
@@ -148,6 +149,10 @@ if TYPE_CHECKING:
     from amb.training.loop import new_head as new_head
     from amb.training.loop import train_classifier as train_classifier
     from amb.training.loop import tune as tune
+    from amb.training.signs import measure_drift as measure_drift
+    from amb.training.signs import measure_likelihood as measure_likelihood
+    from amb.training.signs import read_signs as read_signs
+    from amb.training.signs import train_held as train_held
 
     count_errors, measure_utility = statistics.errors, utility.utility
 
@@ -197,6 +202,7 @@ _HOME = {
     "amb.api.run": {"Run": "Run"},
     "amb.api.secret": {
         "Streams": "Streams",
+        "audit_secret": "audit_secret",
         "draw_secret": "draw_secret",
         "open_secret": "open_secret",
         "refuse_key": "refuse_key",
@@ -293,6 +299,12 @@ _HOME = {
     "amb.training.accumulate": {"GradientAccumulator": "GradientAccumulator"},
     "amb.training.config": {"LrSchedule": "LrSchedule", "Task": "Task", "TrainingConfig": "TrainingConfig"},
     "amb.training.loop": {"fit": "fit", "new_head": "new_head", "train_classifier": "train_classifier", "tune": "tune"},
+    "amb.training.signs": {
+        "measure_drift": "measure_drift",
+        "measure_likelihood": "measure_likelihood",
+        "read_signs": "read_signs",
+        "train_held": "train_held",
+    },
 }
 _PLACE_OF = {name: (module, real) for module, names in _HOME.items() for name, real in names.items()}
 

@@ -59,7 +59,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "training": (
         "Training",
         "For attacks that tune and methods that train: one visible loop, and steps that fit into memory.",
-        ["TrainingConfig", "tune", "fit", "new_head", "train_classifier", "GradientAccumulator", "BatchSizeLimiter"],
+        ["TrainingConfig", "tune", "fit", "new_head", "train_classifier", "GradientAccumulator", "BatchSizeLimiter", "train_held", "measure_drift", "read_signs", "measure_likelihood"],
     ),
     "measuring": (
         "Measuring",
@@ -69,7 +69,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "secrets": (
         "Keys that follow from a secret",
         "For methods whose key is 256 bits and nothing that a claimant could choose: what is drawn, what is refused, what is left to forge.",
-        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "refuse_key", "require_key", "grind"],
+        ["Streams", "open_secret", "draw_secret", "require_sound", "require_same", "refuse_key", "require_key", "grind", "audit_secret"],
     ),
     "files": (
         "Model files",

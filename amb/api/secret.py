@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from amb.api.context import Context
     from amb.api.interfaces import Method
-    from amb.api.records import Key
+    from amb.api.records import Key, KeyAudit
+    from amb.api.vision import VisionModel
 
 SECRET_BYTES: Final = 32
 
@@ -94,6 +95,22 @@ def require_sound(method: Method, key: Key, parts: frozenset[str] = frozenset())
     missing = sorted(parts - {*key.tensors})
     if missing:
         raise refuse_key(key, f"it has no '{missing[0]}'")
+
+
+def audit_secret(method: Method, key: Key, unmarked: VisionModel | None, follows: str) -> KeyAudit:
+    """What `Method.audit_key` says of a key that holds nothing but its secret: `follows` names what is made of it."""
+    from amb.api.records import KeyAudit
+
+    try:
+        require_sound(method, key)
+    except UsageError as error:
+        return KeyAudit(wrong=(str(error),))
+    recomputed = (f"{follows}, from the secret",)
+    if unmarked is None:
+        return KeyAudit(recomputed, ("the unmarked model to which they are bound",))
+    if key.facts.get("model") != unmarked.full_digest():
+        return KeyAudit(recomputed, (), ("the unmarked model is not the one to which they are bound",))
+    return KeyAudit((*recomputed, "the unmarked model, by its digest"))
 
 
 def require_same(key: Key, what: str, held: object, found: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import amb
-from amb_deepsigns.secret import Carriers, open_carriers, redraw, require_sound
+from amb_deepsigns.secret import Carriers, open_carriers, require_sound
 
 if TYPE_CHECKING:
     from amb_deepsigns.method import DeepSigns
@@ -163,20 +164,14 @@ def agreement(params: DeepSigns, model: amb.VisionModel, key: amb.Key, n: int, d
 
 def forge(params: DeepSigns, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
     """Of `budget` secrets the one whose key reads best on a model, which is asked once. Notes its p beside 1 / budget."""
-    from scipy.stats import binom
+    key = amb.require_key(params, ctx)
+    features = _read(model.copy().eval(), torch.from_numpy(key.tensors["images"]))
 
-    if ctx.key is None:
-        raise amb.BadParamsError(f"method {params.name}: forging a secret starts from the owner's key; there is none.")
-    features = _read(model.copy().eval(), torch.from_numpy(ctx.key.tensors["images"]))
-    best, most, drawn = ctx.key, -1, ctx.generator("forged secrets")
-    for _ in ctx.progress.track(range(budget), "forge secret", budget):
-        tried = redraw(ctx.key, drawn)
-        evidence = _read_bits(params, features, tried)
-        right = int((evidence.observed == evidence.expected).sum())
-        if right > most:
-            best, most = tried, right
-    ctx.note(best_p=float(binom.sf(most - 1, params.n_classes * params.n_bits, 0.5)), one_in_budget=1 / budget)
-    return best
+    def count_right(keys: Sequence[amb.Key]) -> list[int]:
+        read = (_read_bits(params, features, tried) for tried in keys)
+        return [int((each.observed == each.expected).sum()) for each in read]
+
+    return amb.grind(params, key, budget, ctx, params.n_classes * params.n_bits, count_right)
 
 
 def audit_key(params: DeepSigns, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:

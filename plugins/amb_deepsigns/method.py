@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -96,9 +97,7 @@ class DeepSigns(amb.Method):
         return amb.Work(read=self.n_classes * self.n_images)
 
     def redraw(self, key: amb.Key, generator: torch.Generator) -> amb.Key:
-        from amb_deepsigns.secret import redraw
-
-        return redraw(key, generator)
+        return replace(key, tensors={**key.tensors, "secret": amb.draw_secret(generator)})
 
     def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
         from amb_deepsigns.activations import audit_key

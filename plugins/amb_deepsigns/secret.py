@@ -7,7 +7,6 @@ Both follow from the secret, the method's spec, the digest of the unmarked model
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 import amb
 
 if TYPE_CHECKING:
-    import torch
-
     from amb_deepsigns.method import DeepSigns
 
 DOMAIN: Final = "amb-deepsigns/1"
@@ -30,11 +27,6 @@ class Carriers(NamedTuple):
 
     projection: NDArray[np.float32]  # A, (features, bits), standard normal
     messages: NDArray[np.int64]  # b, (classes, bits), 0 or 1
-
-
-def redraw(key: amb.Key, generator: torch.Generator) -> amb.Key:
-    """The same key with another secret; as good as its generator."""
-    return replace(key, tensors={**key.tensors, "secret": amb.draw_secret(generator)})
 
 
 def open_carriers(params: DeepSigns, key: amb.Key) -> Carriers:

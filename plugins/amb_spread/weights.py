@@ -77,9 +77,7 @@ class SpreadWeights(amb.Method):
         return forge(self, model, budget, ctx)
 
     def audit_key(self, key: amb.Key, unmarked: VisionModel | None = None) -> amb.KeyAudit:
-        from amb_spread.weights_torch import audit_key
-
-        return audit_key(self, key, unmarked)
+        return amb.audit_secret(self, key, unmarked, "carriers and messages")
 
     def embed(self, owner: VisionModel, ctx: amb.Context) -> amb.Embedding:
         from amb_spread.weights_torch import embed

@@ -100,20 +100,6 @@ def read_differences(
     return amb.Evidence((signs > 0).astype(np.int64), (observed > 0).astype(np.int64), facts=said)
 
 
-def audit_key(params: SpreadWeights, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
-    """Carriers and messages follow from the secret; whether for this unmarked model, its digest says."""
-    try:
-        amb.require_sound(params, key)
-    except amb.UsageError as error:
-        return amb.KeyAudit(wrong=(str(error),))
-    recomputed = ("carriers and messages, from the secret",)
-    if unmarked is None:
-        return amb.KeyAudit(recomputed, ("the unmarked model to which the carriers are bound",))
-    if key.facts.get("model") != unmarked.full_digest():
-        return amb.KeyAudit(recomputed, (), ("the unmarked model is not the one to which its carriers are bound",))
-    return amb.KeyAudit((*recomputed, "the unmarked model, by its digest"))
-
-
 def draw_messages(params: SpreadWeights, key: amb.Key) -> NDArray[np.int8]:
     """The messages as signs, (messages, bits)."""
     return _open_streams(key).draw_signs("messages", params.n_messages, params.n_bits)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import torch
@@ -35,9 +34,8 @@ def embed(params: Uchida, owner: amb.VisionModel, ctx: amb.Context) -> amb.Embed
     carrier = open_carrier(params, key)
     marked = owner.copy(f"{owner.ref}+{params.name}").requires_grad_(True)
     before = count_right(owner, carrier)
-    task, mark = _train(params, owner, marked, carrier, ctx)
-    facts = {"right_before": before, "right": count_right(marked, carrier), "task_loss": task, "mark_loss": mark}
-    return amb.Embedding(marked.eval(), key, facts)
+    losses = _train(params, owner, marked, carrier, ctx)
+    return amb.Embedding(marked.eval(), key, {"right_before": before, "right": count_right(marked, carrier), **losses})
 
 
 def make_key(params: Uchida, owner: amb.VisionModel, ctx: amb.Context) -> amb.Key:
@@ -108,37 +106,26 @@ def project(model: amb.VisionModel, carrier: Carrier) -> Tensor:
 
 def _train(
     params: Uchida, owner: amb.VisionModel, marked: amb.VisionModel, carrier: Carrier, ctx: amb.Context
-) -> tuple[float, float]:
+) -> dict[str, float]:
     """Minimise drift + lambda sum BCE(sigmoid(X w), b) over the encoder; both terms at the last step."""
     marked.heads.requires_grad_(False)
     optimizer = torch.optim.AdamW(marked.backbone.parameters(), lr=params.lr, weight_decay=0.0)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, params.steps)
-    accumulator = amb.GradientAccumulator(ctx, optimizer, decay)
-    split, wanted = ctx.split("owner"), carrier.message.float().to(ctx.device)
-    rows_of_steps = islice(
-        amb.endless(min(params.n_images, len(split)), params.batch, ctx.generator("batches")), params.steps
+    wanted = carrier.message.float().to(ctx.device)
+
+    def miss() -> Tensor:
+        return F.binary_cross_entropy_with_logits(project(marked, carrier), wanted, reduction="sum")
+
+    return amb.train_held(
+        owner,
+        marked,
+        ctx,
+        optimizer,
+        miss,
+        weight=params.lam,
+        steps=params.steps,
+        batch=params.batch,
+        n_images=params.n_images,
     )
-    task = mark = torch.zeros(())
-    for rows, batch in ctx.progress.track(ctx.load(split, rows_of_steps), "embed", params.steps):
-
-        def loss_of(part: slice, images: Tensor = batch.images) -> Tensor:
-            nonlocal task, mark
-            task = measure_drift(owner, marked, images[part])
-            mark = F.binary_cross_entropy_with_logits(project(marked, carrier), wanted, reduction="sum")
-            return task + params.lam * mark
-
-        accumulator.step(loss_of, len(rows))
-    return round(task.item(), 5), round(mark.item(), 5)
-
-
-def measure_drift(owner: amb.VisionModel, marked: amb.VisionModel, images: Tensor) -> Tensor:
-    """|f - f'|^2 / |f|^2 of output tokens, and the same of the embedding: 0 where the function stays."""
-    with torch.no_grad():
-        held = owner.tokens(images)
-        answers = owner.pool(held)
-    tokens = marked.tokens(images)
-    moved = ((tokens, held), (marked.pool(tokens), answers))
-    return torch.stack([(new - old).square().sum() / old.square().sum() for new, old in moved]).sum()
 
 
 def extract(params: Uchida, suspect: amb.VisionModel, key: amb.Key) -> amb.Evidence:
@@ -150,10 +137,7 @@ def extract(params: Uchida, suspect: amb.VisionModel, key: amb.Key) -> amb.Evide
 @torch.no_grad()
 def read_carrier(suspect: amb.VisionModel, carrier: Carrier) -> amb.Evidence:
     """What a carrier reads on a suspect, (1, bits)."""
-    found = project(suspect, carrier).double().cpu()
-    silent = (found == 0) | ~found.isfinite()
-    observed = torch.where(silent, ~carrier.message, found > 0)
-    return amb.Evidence(carrier.message.long().numpy()[None], observed.long().numpy()[None])
+    return amb.read_signs(project(suspect, carrier), carrier.message)
 
 
 def count_right(model: amb.VisionModel, carrier: Carrier) -> int:
@@ -165,9 +149,7 @@ def count_right(model: amb.VisionModel, carrier: Carrier) -> int:
 def agreement(params: Uchida, model: amb.VisionModel, key: amb.Key) -> Tensor:
     """Mean log-likelihood of a bit, each no less than a guess."""
     carrier = open_carrier(params, key)
-    found = project(model, carrier)
-    signs = (2 * carrier.message.float() - 1).to(found)
-    return F.logsigmoid(signs * found).clamp(min=-math.log(2)).mean()
+    return amb.measure_likelihood(project(model, carrier), carrier.message)
 
 
 def forge(params: Uchida, model: amb.VisionModel, budget: int, ctx: amb.Context) -> amb.Key:
@@ -181,15 +163,7 @@ def forge(params: Uchida, model: amb.VisionModel, budget: int, ctx: amb.Context)
 
 def audit_key(params: Uchida, key: amb.Key, unmarked: amb.VisionModel | None) -> amb.KeyAudit:
     """Projection, message and layer follow from the secret; whether for this unmarked model, its digest and its layers say."""
-    try:
-        amb.require_sound(params, key)
-    except amb.UsageError as error:
-        return amb.KeyAudit(wrong=(str(error),))
-    recomputed = ("projection, message and layer, from the secret",)
-    if unmarked is None:
-        return amb.KeyAudit(recomputed, ("the unmarked model and its layers, to which they are bound",))
-    if key.facts.get("model") != unmarked.full_digest():
-        return amb.KeyAudit(recomputed, (), ("the unmarked model is not the one to which its projection is bound",))
-    if key.facts.get("layers") != find_layers(params, unmarked):
-        return amb.KeyAudit(recomputed, (), ("it chooses among other layers than the unmarked model has",))
-    return amb.KeyAudit((*recomputed, "the unmarked model, by its digest, and its layers"))
+    audit = amb.audit_secret(params, key, unmarked, "projection, message and layer")
+    if unmarked is None or audit.wrong or key.facts.get("layers") == find_layers(params, unmarked):
+        return audit
+    return replace(audit, wrong=("it chooses among other layers than the unmarked model has",))

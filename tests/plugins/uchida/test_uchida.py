@@ -15,7 +15,7 @@ import amb
 from amb.evaluation.statistics import exact_test
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_attacks.forge import Forge
-from amb_uchida.marking import find_layers, make_key, measure_drift, open_carrier, project, read_carrier
+from amb_uchida.marking import find_layers, make_key, open_carrier, project, read_carrier
 from amb_uchida.method import Uchida
 
 METHOD = Uchida(n_bits=12, lam=1, lr=5e-3, steps=80, batch=8)
@@ -159,8 +159,8 @@ def test_training_against_the_key_removes_it(embedding: amb.Embedding, tmp_path:
 
 def test_drift_is_nothing_where_nothing_moved(embedding: amb.Embedding, tmp_path: Path) -> None:
     images = toy_context(tmp_path).split("owner").batch(range(8)).images
-    assert measure_drift(OWNER, OWNER.copy(), images).item() < 1e-10
-    assert 1e-6 < measure_drift(OWNER, embedding.model, images).item() < 0.5
+    assert amb.measure_drift(OWNER, OWNER.copy(), images).item() < 1e-10
+    assert 1e-6 < amb.measure_drift(OWNER, embedding.model, images).item() < 0.5
 
 
 # Keys and forgeries

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import torch
@@ -69,20 +69,18 @@ def main(models: Sequence[str], triggers: int, images: int, steps: int, batch: i
     print(compute.facts(), f"torch {torch.__version__}", flush=True)
     for ref in models:
         method = ActiveMark(n_triggers=triggers, n_images=images, steps=steps, batch=batch)
-        measured(ref, PLANTED.get(ref, 12), method, compute)
+        print(describe(measure_model(ref, method, compute)), flush=True)
 
 
-def measured(ref: str, block: int, method: ActiveMark, compute: Compute) -> None:
-    """Profile, embed and extract once; print what each took."""
+def measure_model(ref: str, method: ActiveMark, compute: Compute) -> dict[str, Any]:
+    """Profile, embed and extract once; what each took."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = load_skeleton(ref, manager().registry).place(compute)
-    plant(model, block)
+    planted = PLANTED.get(ref, 12)
+    plant(model, planted)
     facts, size = model.facts(), model.backbone.image_size
-    n = sum(weight.numel() for weight in model.parameters())
-    print(f"\n{ref}: {n / 1e6:.0f} M parameters, {facts.n_blocks} blocks, {facts.n_tokens} tokens of {facts.dim}")
     profile = activation_profile(model, Noise(4, size).batch(range(4)).images)
-    print(f"profile: planted at block {block}, found at block {profile.expressive_block}")
     splits = {"owner": Noise(method.n_images, size), "trigger": Noise(method.n_triggers, size)}
     with tempfile.TemporaryDirectory() as folder:
         ctx = amb.Context(("0",), splits, Path(folder), compute, progress=make_progress(quiet=False))  # type: ignore[arg-type]
@@ -91,14 +89,32 @@ def measured(ref: str, block: int, method: ActiveMark, compute: Compute) -> None
             method_of(method, steps=1).embed(model, ctx)
         with measure(compute.device) as some:
             embedding = method_of(method, steps=1 + method.steps).embed(model, ctx)
-        seconds = (some.seconds - none.seconds) / method.steps
         with measure(compute.device) as reading:
             method.extract(amb.SuspectView(embedding.model, method.access), embedding.key, replace(ctx, splits={}))
-    print(f"embed: {seconds:.2f} s a step of {method.batch} images and both paths; {some.seconds:.1f} s in all")
-    print(f"extract: {reading.seconds / method.n_triggers:.3f} s an image")
-    print(
-        f"peak memory: {some.peak_memory_mib:,.0f} MiB to embed, {reading.peak_memory_mib:,.0f} MiB to extract",
-        flush=True,
+    return {
+        "model": ref,
+        **facts._asdict(),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "planted_block": planted,
+        "found_block": profile.expressive_block,
+        "batch": method.batch,
+        "seconds_step": (some.seconds - none.seconds) / method.steps,
+        "seconds_embed": some.seconds,
+        "seconds_image": reading.seconds / method.n_triggers,
+        "peak_memory_mib": {"embed": some.peak_memory_mib, "extract": reading.peak_memory_mib},
+    }
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """The same in sentences."""
+    memory = found["peak_memory_mib"]
+    return (
+        f"\n{found['model']}: {found['parameters'] / 1e6:.0f} M parameters, {found['n_blocks']} blocks, "
+        f"{found['n_tokens']} tokens of {found['dim']}\n"
+        f"profile: planted at block {found['planted_block']}, found at block {found['found_block']}\n"
+        f"embed: {found['seconds_step']:.2f} s a step of {found['batch']} images and both paths; {found['seconds_embed']:.1f} s in all\n"
+        f"extract: {found['seconds_image']:.3f} s an image\n"
+        f"peak memory: {memory['embed']:,.0f} MiB to embed, {memory['extract']:,.0f} MiB to extract"
     )
 
 

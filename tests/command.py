@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -29,6 +30,11 @@ PRELOADED: Final = [
 
 _forking = multiprocessing.get_context("forkserver")
 _forking.set_forkserver_preload(PRELOADED)
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn` of a process that is to be interrupted: those of a background job are born ignoring Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_amb(*args: str, env: Mapping[str, str] = os.environ, timeout: float = 300) -> subprocess.CompletedProcess[str]:

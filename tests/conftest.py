@@ -44,6 +44,24 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+LONG = (
+    "plugins/ray", "testing/test_contracts", "store/test_faults", "cli/test_sweep_command", "test_docs", "cli/test_long_sweeps",
+    "execution/test_worker_deaths", "tracking/test_postgres", "test_sample_plugin", "ownership/test_tutorial", "hostile",
+    "plugins/suites", "plugins/spread", "execution", "test_site", "ownership/test_libraries", "report", "tracking", "store",
+)  # fmt: skip
+"""Files that take a minute or more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it while the others have nothing to do."""
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.as_posix().partition("/tests/")[2]
+        return next((at for at, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+
+    items.sort(key=rank)
+
+
 class ToyPlugin:
     """The toy suite as a plugin."""
 

@@ -44,12 +44,12 @@ MODES: Final[dict[str, dict[str, Any]]] = {
 @click.option("--model", "models", multiple=True, default=tuple(PLANTED))
 def main(out: Path, device: str, models: tuple[str, ...], **size: int) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SystemExit("No GPU is here: torch finds no CUDA device. Run this where one is, or try it with --device cpu.")
+        raise SystemExit(
+            "No GPU is here: torch finds no CUDA device. Run this where one is, or try it with --device cpu."
+        )
     card = torch.cuda.get_device_name() if device.startswith("cuda") else "none"
     found: dict[str, Any] = {"card": card, "torch": torch.__version__, "amb": amb.__version__, "foundation": {}}
-    method = ActiveMark(
-        n_triggers=size["triggers"], n_images=size["images"], steps=size["steps"], batch=size["batch"]
-    )
+    method = ActiveMark(n_triggers=size["triggers"], n_images=size["images"], steps=size["steps"], batch=size["batch"])
     for ref in models:
         for mode, how in MODES.items():
             compute = Compute(device, **how)

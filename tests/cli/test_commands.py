@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from amb.runtime.wording import count
 from amb.store.places import WORK
-from tests.command import run_amb
+from tests.command import heed_interrupts, run_amb
 from tests.execution import toy_sweep
 
 QUICK = ["--set", "steps=3", "--set", "n_triggers=4", "--set", "n_images=8", "--set", "n_bits=4"]
@@ -150,8 +149,7 @@ def test_a_dry_run_computes_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_exits_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "amb", "run", "--method", "activemark", "--set", "steps=100000"]
     environment = {**os.environ, "AMB_DISABLE_PLUGINS": "mlflow"}
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are born ignoring it
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)  # noqa: PLW1509
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts)  # noqa: PLW1509
     deadline = time.monotonic() + 120
     begun = f"amb-results/store/{WORK}/embed-*"
     while not list(tmp_path.glob(begun)):

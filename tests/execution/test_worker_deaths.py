@@ -17,6 +17,7 @@ import pytest
 
 import amb
 from amb.plugin import manager as plugins
+from tests.command import heed_interrupts
 from tests.execution.toy_sweep import SWEEP, install, n_finished, summarise, wait_for
 
 
@@ -77,7 +78,8 @@ def test_workers_killed_at_random_moments_change_no_result(serial: Any, tmp_path
 def test_ctrl_c_leaves_what_is_finished_and_no_orphans(serial: Any, tmp_path: Path) -> None:
     Path("s.yaml").write_text(str(SWEEP))
     command = [sys.executable, "-m", "amb", "sweep", "s.yaml", "--executor", "processes:workers=2", "--device", "cpu"]
-    process = subprocess.Popen([*command, "--output-dir", "out"], stderr=subprocess.PIPE, text=True)
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+    process = subprocess.Popen([*command, "--output-dir", "out"], **options)
     wait_for(lambda: n_finished(tmp_path / "out") >= 3)
     workers = list_children(process.pid)
     assert len(workers) == 2

@@ -31,6 +31,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         install(tmp_path_factory.mktemp("site"), patch)
         patch.setenv("RAY_raylet_start_wait_time_s", "300")  # the machine may be busy with other tests
+        patch.setenv("RAY_worker_niceness", "0")  # for the same reason: at Ray's 15 its workers would get no turn
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         cluster.add_node(**NODE)
         cluster.add_node(**NODE)

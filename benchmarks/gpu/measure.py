@@ -67,7 +67,7 @@ def measure_photos(device: str, output_dir: Path) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         results = amb.sweep(
-            HERE.parent / "photos" / "table2.yaml", only=["seed=0"], device=device, output_dir=output_dir
+            HERE.parent / "photos" / "photos-table2.yaml", only=["seed=0"], device=device, output_dir=output_dir
         )
     except amb.MissingError as error:
         return {"missing": str(error)}

@@ -226,7 +226,7 @@ BAD = {
     "root": (["commit", "check", "protected/commitment.json", "--tsa-root", "damaged.json"], 2, "holds no certificate"),
     "word": (["commit", "publish"], 2, "No such command"),
     "no identity": (["identity", "show", "--folder", "nowhere"], 3, "Make one: amb identity new"),
-    "descriptor": (["identity", "new", "--folder", "id", "--passphrase-fd", "77"], 2, "Bad file descriptor"),
+    "descriptor": (["identity", "new", "--folder", "id", "--passphrase-fd", "999999"], 2, "Bad file descriptor"),
     "no descriptor": (["identity", "new", "--folder", "id", "--passphrase-fd", "x"], 2, "not a valid integer"),
     "read-only": (["identity", "new", "--folder", "/proc/id"], 1, "cannot be written"),
 }

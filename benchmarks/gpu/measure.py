@@ -83,4 +83,7 @@ def write(found: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(standalone_mode=False)
+    except (amb.AmbError, click.ClickException) as error:
+        raise SystemExit(str(error)) from None

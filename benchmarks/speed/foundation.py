@@ -77,7 +77,7 @@ def measure_model(ref: str, method: ActiveMark, compute: Compute) -> dict[str, A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = load_skeleton(ref, manager().registry).place(compute)
-    planted = PLANTED.get(ref, 12)
+    planted = PLANTED.get(ref, model.n_blocks // 2)
     plant(model, planted)
     facts, size = model.facts(), model.backbone.image_size
     profile = activation_profile(model, Noise(4, size).batch(range(4)).images)

@@ -29,6 +29,7 @@ from amb.plugin.manager import Manager
 from amb.sweeps.reader import read_sweep
 from amb.testing import AttackContract
 from amb.testing.contracts import example_document
+from tests.installed import install_plugin
 
 ROOT = Path(__file__).parents[1]
 PAGES = generate.pages()
@@ -62,12 +63,7 @@ def write_files(page: Path, folder: Path) -> list[Path]:
 def install(pyproject: Path) -> None:
     """The metadata that pip would write of the project, beside its module."""
     project = tomllib.loads(pyproject.read_text())["project"]
-    about = pyproject.parent / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    about.mkdir()
-    header = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (about / "METADATA").write_text(header)
-    points = [f"{key} = {value}" for key, value in project["entry-points"]["amb"].items()]
-    (about / "entry_points.txt").write_text("\n".join(["[amb]", *points, ""]))
+    install_plugin(pyproject.parent, project["name"], project["entry-points"]["amb"], project["version"])
 
 
 def test_the_packages_that_pages_build_are_found_and_pass_their_tests(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from amb.results.status import (
     write_status,
 )
 from amb.runtime.processes import ProcessName, name_this_process
+from tests.installed import install_plugin
 
 ROOT = Path(__file__).parents[2]
 QUICK = "suites: scale\nmethods: noop\nattacks:\n- touch: {a: [1, 2, 3]}\n"
@@ -38,10 +39,7 @@ LONG = "suites: scale\nmethods: noop\nattacks:\n- burn: {seconds: 100}\n"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin of benchmarks/speed/scale, installed."""
     folder = tmp_path_factory.mktemp("site")
-    info = folder / "amb_scale-0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: amb-scale\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[amb]\nscale = synthetic\n")
+    install_plugin(folder, "amb-scale", {"scale": "synthetic"})
     return folder
 
 

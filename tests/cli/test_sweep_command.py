@@ -19,40 +19,8 @@ from amb.results.collect import collect
 from amb.results.lines import write_lines
 from tests.command import run_amb
 from tests.conftest import QUICK
+from tests.execution.toy_sweep import write_site
 
-PLUGIN = '''
-import os, signal, time
-from typing import ClassVar
-import amb
-from amb.testing.toy import ToyLoader, ToySuite
-
-class Deadly(amb.Attack):
-    """Kills the process that applies it."""
-    name: ClassVar[str] = "deadly"
-    def apply(self, model, ctx):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Slow(amb.Attack):
-    """Takes its time."""
-    name: ClassVar[str] = "slow"
-    seconds: float = 1.0
-    """How long."""
-    def apply(self, model, ctx):
-        time.sleep(self.seconds)
-        return model.copy()
-
-@amb.hookimpl
-def amb_register_suites():
-    return [ToySuite]
-
-@amb.hookimpl
-def amb_register_models():
-    return [ToyLoader]
-
-@amb.hookimpl
-def amb_register_attacks():
-    return [Deadly, Slow]
-'''
 QUICKER = QUICK.replace("steps=150", "steps=10")
 """Enough to have a key; what it detects does not matter here."""
 METHOD, _, PARAMS = QUICKER.partition(":")
@@ -78,11 +46,7 @@ TIMES = {"seconds_embed", "seconds_attack", "seconds_extract", "peak_memory_mib"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an installed plugin in it, as `pip install --target` would leave it."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "toy_site.py").write_text(PLUGIN)
-    info = folder / "toy_site-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-site\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[amb]\ntoy-site = toy_site\n")
+    write_site(folder)
     return folder
 
 

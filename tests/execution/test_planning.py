@@ -18,6 +18,7 @@ from amb.execution.planning import MOST_COMPARED, make_plan, with_seed
 from amb.plugin.manager import Manager
 from amb.runtime.compute import Compute
 from tests.conftest import QUICK
+from tests.installed import install_plugin
 
 ROOT = Path(__file__).parents[2]
 ATTACKS = [
@@ -124,10 +125,7 @@ print(json.dumps([plan.n_cells, seen, mib() - before]))
 
 def test_a_hundred_thousand_cells_take_bounded_memory(tmp_path: Path) -> None:
     """The chains' texts are kept and nothing else: as suspects they would take more than 150 MiB."""
-    info = tmp_path / "amb_scale-0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: amb-scale\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[amb]\nscale = synthetic\n")
+    install_plugin(tmp_path, "amb-scale", {"scale": "synthetic"})
     path = os.pathsep.join(map(str, [tmp_path, ROOT / "benchmarks/speed/scale", ROOT, ROOT / "plugins"]))
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, "100000"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True

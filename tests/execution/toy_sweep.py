@@ -10,12 +10,19 @@ from typing import Any, Final
 import pytest
 
 from amb.plugin import manager as plugins
+from tests.installed import install_plugin
 
 PLUGIN: Final = '''
-import time
+import os, signal, time
 from typing import ClassVar
 import amb
 from amb.testing.toy import ToyLoader, ToyMethod, ToySuite
+
+class Deadly(amb.Attack):
+    """Kills the process that applies it."""
+    name: ClassVar[str] = "deadly"
+    def apply(self, model, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 class Slow(amb.Attack):
     """Leaves the model as it is, and takes its time."""
@@ -42,7 +49,7 @@ def amb_register_methods():
 
 @amb.hookimpl
 def amb_register_attacks():
-    return [Slow]
+    return [Deadly, Slow]
 '''
 SWEEP: Final[Mapping[str, Any]] = {
     "name": "toy",
@@ -53,13 +60,15 @@ SWEEP: Final[Mapping[str, Any]] = {
 }
 
 
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the plugin where this process and its workers find it, as `pip install --target` would leave it."""
+def write_site(folder: Path) -> None:
+    """Put the plugin into a folder, installed."""
     (folder / "toy_site.py").write_text(PLUGIN)
-    info = folder / "toy_site-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-site\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[amb]\ntoy-site = toy_site\n")
+    install_plugin(folder, "toy-site", {"toy-site": "toy_site"})
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the plugin where this process and its workers find it."""
+    write_site(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
     monkeypatch.setenv("AMB_DISABLE_PLUGINS", "mlflow")

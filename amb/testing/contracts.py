@@ -120,8 +120,9 @@ class MethodContract(ComponentContract):
         made, before = self._embeddings, owner.digest()
         asked = (self.__class__, method.canonical(), before)
         if asked not in made:
-            made[asked] = method.embed(owner, self.context(folder))
+            embedding = method.embed(owner, self.context(folder))
             assert owner.digest() == before, "embed changed the owner's model"
+            made[asked] = embedding
         found = made[asked]
         return replace(found, model=found.model.copy())
 

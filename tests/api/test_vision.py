@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from amb.api import vision
 from amb.api.vision import SuspectView
 from amb.errors import AccessError, NoHeadError
 from amb.models.heads import SegmentationHead
@@ -85,3 +86,16 @@ def test_a_view_counts_queries() -> None:
     view.labels(IMAGES)
     view.logits(IMAGES[:1])
     assert view.queries == 5
+
+
+def test_a_processor_gets_parts_that_its_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = toy_model().eval(), []
+    images = torch.rand(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = model.features(images)
+        monkeypatch.setattr(vision, "_CACHED", 4 * images[0].numel())
+        embed = model.backbone.embed
+        monkeypatch.setattr(model.backbone, "embed", lambda part: seen.append(len(part)) or embed(part))
+        torch.testing.assert_close(model.features(images), whole)
+    assert sum(seen) == 10
+    assert max(seen) == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 from unicodedata import category
 
@@ -17,6 +18,8 @@ from amb.errors import PluginError, UsageError, printable, shortened, unknown_na
 C = TypeVar("C", bound=Component)
 LONGEST_REFERENCE: Final = 1024
 """Letters of a model reference; it may be a path."""
+MOST_CHAINS: Final = 2**15
+"""Chains of attacks that are kept as made: of one, planning asks five times. A component does not change."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Registry:
         self.loaders: Catalog[ModelLoader] = Catalog("model loader", "models")
         self.executors: Catalog[Executor] = Catalog("executor", "executors")
         self.reporters: dict[str, type[Reporter]] = {}
+        self._create_chain = lru_cache(MOST_CHAINS)(self._create_chain_anew)
 
     @property
     def kinds(self) -> dict[str, Catalog[Any]]:
@@ -114,6 +118,9 @@ class Registry:
         """The attacks that a chain such as `prune40+finetune` names, in order; a component of one's own as it is."""
         if isinstance(text, Attack):
             return (text,)
+        return self._create_chain(text)
+
+    def _create_chain_anew(self, text: str) -> tuple[Attack, ...]:
         return tuple(self.attacks.create(spec) for spec in parse_chain(text))
 
     def describe_attack(self, text: str) -> Mapping[str, str] | None:

@@ -94,10 +94,10 @@ if TYPE_CHECKING:
     from amb.errors import UsageError as UsageError
     from amb.errors import near_names as near_names
     from amb.errors import unknown_name as unknown_name
-    from amb.evaluation import statistics, utility
+    from amb.evaluation import rates, utility
     from amb.evaluation.activations import activation_profile as activation_profile
     from amb.evaluation.activations import choose_block as choose_block
-    from amb.evaluation.statistics import detection_rate as detection_rate
+    from amb.evaluation.rates import detection_rate as detection_rate
     from amb.models.checkpoint import fill_by_library as fill_by_library
     from amb.models.checkpoint import limit_to_file as limit_to_file
     from amb.models.checkpoint import load_checkpoint as load_checkpoint
@@ -154,7 +154,7 @@ if TYPE_CHECKING:
     from amb.training.signs import read_signs as read_signs
     from amb.training.signs import train_held as train_held
 
-    count_errors, measure_utility = statistics.errors, utility.utility
+    count_errors, measure_utility = rates.errors, utility.utility
 
 _HOME = {
     "amb.api.component": {"Component": "Component"},
@@ -250,7 +250,7 @@ _HOME = {
         "unknown_name": "unknown_name",
     },
     "amb.evaluation.activations": {"activation_profile": "activation_profile", "choose_block": "choose_block"},
-    "amb.evaluation.statistics": {"detection_rate": "detection_rate", "count_errors": "errors"},
+    "amb.evaluation.rates": {"detection_rate": "detection_rate", "count_errors": "errors"},
     "amb.evaluation.utility": {"measure_utility": "utility"},
     "amb.models.checkpoint": {
         "fill_by_library": "fill_by_library",

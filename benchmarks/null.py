@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, kstest
 
 import amb
-from amb.evaluation.statistics import clopper_pearson, exact_test
+from amb.evaluation.claims import exact_test
+from amb.evaluation.intervals import clopper_pearson
 from amb.plugin.manager import manager
 from amb_spread import features_torch, weights_torch
 from amb_spread.alignment import align

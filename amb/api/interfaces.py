@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Method(Component, ABC):
     """An ownership-verification method: a watermark changes the model it protects, a fingerprint does not.
 
-    Methods measure; `amb.evaluation.statistics` decides.
+    Methods measure; `amb.evaluation.verdict` decides.
     """
 
     kind: ClassVar[str] = "method"

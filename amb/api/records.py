@@ -246,7 +246,7 @@ def _check_symbols(name: str, symbols: Any, alphabet: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `amb.evaluation.statistics.decide` concludes from a suspect's evidence."""
+    """What `amb.evaluation.verdict.decide` concludes from a suspect's evidence."""
 
     claim: bool
     """Whether the suspect may be claimed: `p_value` is at most `level`."""
@@ -277,7 +277,7 @@ class Verdict:
     tau: int
     alpha: float
     p_values: Mapping[str, float]
-    """`binomial`, `permutation`, `calibrated`: three nulls, see `amb.evaluation.statistics`."""
+    """`binomial`, `permutation`, `calibrated`: three nulls, see `amb.evaluation.verdict`."""
     margin: float | None
     """R less the highest R among the negatives; None where there are none."""
     n_trials: int

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Say how many negatives and triggers a claim at a false positive rate needs."""
     from amb.evaluation.calibration import power
-    from amb.evaluation.statistics import trial_fpr
+    from amb.evaluation.rates import trial_fpr
 
     rate = float(trial_fpr(n_bits, tau)) if innocent is None else innocent
     needs = power(fpr, confidence, rate, marked)

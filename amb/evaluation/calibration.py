@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amb.evaluation.statistics import rate_over_seeds
+from amb.evaluation.intervals import rate_over_seeds
 
 
 def rate_threshold(negative_rates: Sequence[float], fpr: float) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from amb.evaluation.statistics import Estimate
+from amb.evaluation.intervals import Estimate
 
 LEVEL: Final = 0.05
 """At which a difference counts as shown."""

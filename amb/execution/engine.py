@@ -13,7 +13,7 @@ from amb.api.records import CellResult, Evidence, StoredFile, Verdict, find_sour
 from amb.api.run import Run
 from amb.errors import StoreError
 from amb.evaluation.primary_utility import utility_drop
-from amb.evaluation.statistics import Negative, decide
+from amb.evaluation.verdict import Negative, decide
 from amb.execution.jobs import EmbedJob, F, Job, JobRunner, Outcome, ProfileJob, SuspectJob
 from amb.plugin.manager import Manager
 from amb.runtime.progress import Progress

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from amb.api.interfaces import Method
 from amb.errors import AmbError, UsageError
-from amb.evaluation.statistics import binomial_p, exact_test
+from amb.evaluation.claims import exact_test
+from amb.evaluation.rates import binomial_p
 from amb.ownership.answers import AnsweredView, play_back
 from amb.ownership.attestation import Statement, verify_envelope
 from amb.ownership.commitment import Commitment

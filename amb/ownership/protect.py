@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from amb.api.digests import finite
 from amb.api.records import Key
 from amb.errors import StoreError, UsageError
-from amb.evaluation.statistics import exact_test
+from amb.evaluation.claims import exact_test
 from amb.execution.provenance import find_versions
 from amb.models.checkpoint import load_checkpoint, save_checkpoint
 from amb.models.references import build_model

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from amb.api.interfaces import Attack
 from amb.api.records import Evidence, Key
 from amb.errors import UnknownNameError
-from amb.evaluation.statistics import bit_error_rate, exact_test
+from amb.evaluation.claims import exact_test
+from amb.evaluation.rates import bit_error_rate
 from amb.ownership.reading import read_model
 from amb.runtime.timing import measure
 

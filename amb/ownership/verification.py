@@ -10,7 +10,8 @@ from amb.api.interfaces import Method
 from amb.api.records import Evidence
 from amb.api.types import ClaimKind
 from amb.errors import UsageError
-from amb.evaluation.statistics import ValidTest, correct_holm, detection_rate, errors, exact_test, source_test
+from amb.evaluation.claims import ValidTest, correct_holm, exact_test, source_test
+from amb.evaluation.rates import detection_rate, errors
 from amb.ownership.key_facts import OpenedKey
 from amb.ownership.reading import read_images, read_view
 from amb.runtime.compute import Compute

@@ -13,7 +13,7 @@ from amb.api.interfaces import Method, Suite
 from amb.api.spec import Spec
 from amb.api.types import Role
 from amb.errors import AmbError, MissingError, UsageError
-from amb.evaluation.statistics import EXACT_LEVEL
+from amb.evaluation.claims import EXACT_LEVEL
 from amb.ownership.evidence import Evidence, read_evidence
 from amb.ownership.files import SECRET, write_new
 from amb.ownership.identity import load_public

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from amb.errors import printable
 
 if TYPE_CHECKING:
-    from amb.evaluation.statistics import Estimate
+    from amb.evaluation.intervals import Estimate
 
 TableEntry = str | float | int | bool | None | Mapping[str, float | None]
 """A text, a number, nothing, or an estimate: `{"value": v, "low": l, "high": h}`."""

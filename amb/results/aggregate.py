@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from amb.results.records import CellRecord, JudgedRecord
 
 if TYPE_CHECKING:
-    from amb.evaluation.statistics import Estimate
+    from amb.evaluation.intervals import Estimate
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -125,7 +125,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def average_over_seeds(values: Iterable[float | None]) -> Estimate | None:
     """Mean of what is known with Student's interval over seeds; None where nothing is."""
-    from amb.evaluation.statistics import mean_over_seeds
+    from amb.evaluation.intervals import mean_over_seeds
 
     known = [value for value in values if value is not None]
     return mean_over_seeds(known) if known else None
@@ -136,7 +136,7 @@ def average_rate(cells: Iterable[CellRecord], tau: int | None = None) -> Estimat
 
     All cells of a seed are one cluster, whatever the number of suspects in the group.
     """
-    from amb.evaluation.statistics import rate_over_seeds
+    from amb.evaluation.intervals import rate_over_seeds
 
     seeds = group_by(judged(cells), lambda cell: cell.seed)
     if not seeds:
@@ -183,7 +183,7 @@ def highest_rate(cells: Iterable[JudgedRecord]) -> float | None:
 
 def share_of(cells: Sequence[JudgedRecord], holds: Callable[[JudgedRecord], bool]) -> Estimate | None:
     """Share of cells for which something holds, with Clopper-Pearson's interval; None where there are none."""
-    from amb.evaluation.statistics import Estimate, clopper_pearson
+    from amb.evaluation.intervals import Estimate, clopper_pearson
 
     if not cells:
         return None
@@ -198,7 +198,7 @@ def share_claimed(cells: Sequence[JudgedRecord]) -> Estimate | None:
 
 def average_shares(shares: Sequence[float]) -> Estimate | None:
     """Mean of shares with Clopper-Pearson's interval at as many draws as there are shares; None where there are none."""
-    from amb.evaluation.statistics import Estimate, clopper_pearson_lower, clopper_pearson_upper
+    from amb.evaluation.intervals import Estimate, clopper_pearson_lower, clopper_pearson_upper
 
     if not shares:
         return None
@@ -214,7 +214,7 @@ def share_of_suspects_claimed(cells: Iterable[JudgedRecord]) -> Estimate | None:
 
 def rank_suspects(positive: Iterable[JudgedRecord], negative: Iterable[JudgedRecord]) -> Estimate | None:
     """AUC over suspects, each with its mean R over seeds; None where one side is empty."""
-    from amb.evaluation.statistics import auc
+    from amb.evaluation.separation import auc
 
     above, below = list(suspect_rates(positive).values()), list(suspect_rates(negative).values())
     return auc(above, below) if above and below else None

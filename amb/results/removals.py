@@ -20,7 +20,7 @@ from amb.results.records import CellRecord, JudgedRecord
 from amb.results.thieves import Thieves
 
 if TYPE_CHECKING:
-    from amb.evaluation.statistics import Estimate
+    from amb.evaluation.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _check_length(cell: JudgedRecord, evidence: Evidence) -> None:
 
 def _compare_figures(verdict: Verdict, evidence: Evidence, bound: float) -> Iterator[tuple[str, Any, Any]]:
     """Each figure as it is said and as it is found."""
-    from amb.evaluation.statistics import binomial_p, bit_error_rate, detection_curve, errors
+    from amb.evaluation.rates import binomial_p, bit_error_rate, detection_curve, errors
 
     rho = errors(evidence)
     n_detected = int((rho <= verdict.tau).sum())
@@ -116,7 +116,7 @@ class _Bounds:
         return self._known[asked]
 
     def _compute(self, cell: JudgedRecord, others: Sequence[Evidence]) -> float:
-        from amb.evaluation.statistics import false_detection_bound
+        from amb.evaluation.bounds import false_detection_bound
 
         if len({each.expected.shape for each in others}) > 1:
             raise Mismatch(f"{_name_cell(cell)}: its negatives were read with keys of different sizes")
@@ -126,7 +126,7 @@ class _Bounds:
 @cache
 def _compute_interval(n_detected: int, n: int) -> list[float]:
     """Kept, because many cells share it and it takes longest."""
-    from amb.evaluation.statistics import clopper_pearson
+    from amb.evaluation.intervals import clopper_pearson
 
     return list(clopper_pearson(n_detected, n))
 

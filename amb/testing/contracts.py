@@ -27,7 +27,8 @@ from amb.api.records import Embedding, Evidence, Key
 from amb.api.spec import parse_spec
 from amb.api.types import ACCESS_LEVELS
 from amb.api.vision import SuspectView, VisionModel
-from amb.evaluation.statistics import bit_error_rate, detection_rate, errors, exact_test
+from amb.evaluation.claims import exact_test
+from amb.evaluation.rates import bit_error_rate, detection_rate, errors
 from amb.results.versions import SCHEMA
 from amb.testing.toy import toy_context, toy_model
 

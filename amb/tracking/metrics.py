@@ -202,7 +202,8 @@ def _summarise_innocents(innocents: Sequence[JudgedRecord], made_up: Sequence[Ju
 
 def _separate(marked: Sequence[JudgedRecord], innocents: Sequence[JudgedRecord]) -> dict[str, float | None]:
     """How well positive suspects are told from negative ones, as `amb report --layout suspects` has it."""
-    from amb.evaluation.statistics import auc, supported_fpr, tpr_at_fpr
+    from amb.evaluation.claims import supported_fpr
+    from amb.evaluation.separation import auc, tpr_at_fpr
 
     above, below = [cell.rate for cell in marked], [cell.rate for cell in innocents]
     if not above or not below:

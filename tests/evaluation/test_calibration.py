@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amb.evaluation.calibration import held_out, power, rate_threshold, tau_for_negatives
+from amb.evaluation.claims import calibrated_p
 from amb.evaluation.primary_utility import primary_utility, utility_drop
-from amb.evaluation.statistics import calibrated_p
 from amb.report.layouts.negatives import negatives
 from amb.report.layouts.robustness import robustness
 from amb.results.records import CellRecord, parse_cell

@@ -14,7 +14,7 @@ import numpy as np
 def warm_up() -> None:
     """Import, once for all inputs, what they would have to wait for."""
     import amb
-    import amb.evaluation.statistics
+    import amb.evaluation.verdict
     import amb.models.size_limits
     import amb.report.page
     import amb.results.bundle

@@ -17,7 +17,7 @@ import torch
 
 import amb
 from amb.errors import AmbError, UsageError
-from amb.evaluation.statistics import correct_holm
+from amb.evaluation.claims import correct_holm
 from amb.ownership.answers import AnsweredView, play_back
 from amb.ownership.commitment import read_commitment
 from amb.ownership.evidence import read_evidence, write_evidence

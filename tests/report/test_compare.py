@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 import amb
 from amb.cli import main
 from amb.errors import BadParamsError
-from amb.evaluation.statistics import correct_holm
+from amb.evaluation.claims import correct_holm
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts import LAYOUTS, with_tables

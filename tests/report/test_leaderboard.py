@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from amb.errors import BadParamsError
-from amb.evaluation import statistics
+from amb.evaluation import intervals, separation
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts.leaderboard import with_leaderboard
@@ -65,7 +65,7 @@ def test_methods_are_ranked_where_no_interval_overlaps_and_share_a_rank_where_on
     table = board([*blind, *also, *clear])["Removal"]
     assert column(table, "rank") == {"clear": 1, "also": 1, "blind": 3}
     assert [row[1] for row in table.rows] == ["clear", "also", "blind"]
-    areas = {name: statistics.auc([1.0] * 40, [0.0] * 40) for name in ("clear",)}
+    areas = {name: separation.auc([1.0] * 40, [0.0] * 40) for name in ("clear",)}
     assert column(table, "AUC")["clear"]["low"] == pytest.approx(areas["clear"].low)
     assert column(table, "AUC")["blind"]["value"] == 0.5
 
@@ -156,7 +156,7 @@ def test_forgery_ranks_the_method_first_that_false_claims_least() -> None:
     forged += [judged("strong", f"forge on {n}", 0.0, "forged", attack="forge", source=f"s{n}") for n in range(20)]
     table = board(forged)["Forgery"]
     assert column(table, "rank") == {"strong": 1, "weak": 2}
-    assert column(table, "false claims")["weak"]["low"] == pytest.approx(statistics.clopper_pearson(20, 20).low)
+    assert column(table, "false claims")["weak"]["low"] == pytest.approx(intervals.clopper_pearson(20, 20).low)
 
 
 def test_a_method_that_was_spared_suspects_is_named() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from amb.errors import BadParamsError, UnknownNameError, printable
-from amb.evaluation import statistics
+from amb.evaluation import intervals
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts import LAYOUTS, with_tables
@@ -33,7 +33,7 @@ def cell(
     return {
         **template, "suite": "toy", "owner": "toy/owner", "sweep": None, "run": f"r{seed}", "suspect": suspect,
         "method": method, "kind": kind, "sibling": sibling, "seed": seed, "curve": curve, "tau": 1, "n_trials": 8,
-        "detection_rate": curve[1], "interval": list(statistics.clopper_pearson(round(8 * curve[1]), 8)),
+        "detection_rate": curve[1], "interval": list(intervals.clopper_pearson(round(8 * curve[1]), 8)),
         "seconds": {"embed": 10.0 + seed, "attack": 1.0, "extract": 0.08}, "attack": "prune" if suspect == "weak" else "none",
     }  # fmt: skip
 
@@ -64,7 +64,7 @@ def column(made: Table, name: str) -> list[Any]:
 def test_summary_pools_trials_over_seeds() -> None:
     made = table("summary")
     rates = dict(zip(column(made, "suspect"), column(made, "R(τ)"), strict=True))
-    low, high = statistics.clopper_pearson(4, 16)
+    low, high = intervals.clopper_pearson(4, 16)
     assert rates["weak"]["value"] == 0.25
     assert (rates["weak"]["low"], rates["weak"]["high"]) == pytest.approx((low, high))
     assert column(made, "seeds") == [2, 2, 2, 2]
@@ -89,7 +89,7 @@ def test_seeds_are_the_clusters_whatever_is_grouped() -> None:
     for seed, rate in ((0, 1.0), (1, 0.5)):
         found["cells"] += [{**cell("good", seed), "suspect": f"s{n}", "detection_rate": rate} for n in range(20)]
     (made,) = tables_of(with_tables(found, "summary", by=["kind"]))
-    pooled = statistics.rate_over_seeds([160, 80], [160, 160])
+    pooled = intervals.rate_over_seeds([160, 80], [160, 160])
     assert column(made, "R(τ)")[0]["low"] == pytest.approx(pooled.low)
 
 
@@ -148,7 +148,7 @@ def test_table3_averages_seconds_over_seeds() -> None:
     made = table("paper-table3")
     embed = column(made, "embed s")[0]
     assert embed["value"] == 10.5
-    assert embed["high"] == pytest.approx(statistics.mean_over_seeds([10.0, 11.0]).high)
+    assert embed["high"] == pytest.approx(intervals.mean_over_seeds([10.0, 11.0]).high)
     assert column(made, "extract ms a trial")[0]["value"] == pytest.approx(10.0)
     assert column(made, "utility fall")[0] == pytest.approx(0.02)
 

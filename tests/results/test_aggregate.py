@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta, binomtest
 from sklearn.metrics import roc_auc_score
 
-from amb.evaluation import statistics
+from amb.evaluation import intervals
 from amb.results import aggregate
 from amb.results.records import JudgedRecord, parse_cell
 from amb.testing.contracts import example_document
@@ -78,9 +78,9 @@ def test_means_leave_out_what_is_unknown() -> None:
 def test_a_rate_takes_a_seed_as_the_cluster() -> None:
     cells = [cell(f"s{n}", rate, seed) for seed, rate in ((0, 1.0), (1, 0.5)) for n in range(10)]
     found = aggregate.average_rate(cells)
-    assert found == statistics.rate_over_seeds([200, 100], [200, 200])
+    assert found == intervals.rate_over_seeds([200, 100], [200, 200])
     assert found is not None and found.low < binomtest(300, 400).proportion_ci(method="exact").low - 0.05
-    assert aggregate.average_rate(cells, tau=1) == statistics.rate_over_seeds([200, 200], [200, 200])
+    assert aggregate.average_rate(cells, tau=1) == intervals.rate_over_seeds([200, 200], [200, 200])
     assert aggregate.average_rate([]) is None
     assert aggregate.average_curve(cells) == pytest.approx([0.75, 1.0])
 

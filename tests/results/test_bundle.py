@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 from amb.api.records import Evidence
 from amb.errors import AmbError, BadParamsError, MissingError, StoreError
-from amb.evaluation.statistics import Negative, decide
+from amb.evaluation.verdict import Negative, decide
 from amb.report.layouts import with_tables
 from amb.results import archive as archives
 from amb.results.bundle import own_runs, read_bundle, write_bundle, write_runs

@@ -14,7 +14,7 @@ from mlflow.entities import Run as MlflowRun
 
 from amb.api.records import CellResult, Evidence, Verdict
 from amb.api.run import Run
-from amb.evaluation.statistics import decide
+from amb.evaluation.verdict import decide
 from amb.execution.planning import make_plan
 from amb.execution.provenance import find_provenance, name_run
 from amb.plugin.manager import Manager

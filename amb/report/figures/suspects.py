@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.evaluation.primary_utility import primary_utility
-from amb.evaluation.statistics import auc
+from amb.evaluation.separation import auc
 from amb.report.figures.style import label, legend, look, panels
 from amb.report.figures.subjects import require, subjects
 from amb.results.aggregate import average_suspects, mean, negatives, positives, suspect_rates, usable

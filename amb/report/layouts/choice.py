@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from amb.api.types import ACCESS_LEVELS, Thief
-from amb.evaluation.statistics import Estimate
+from amb.evaluation.intervals import Estimate
 from amb.report.entries import count_entry, list_reasons
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (

@@ -9,8 +9,8 @@ from typing import Final
 
 from amb.api.types import SuspectKind
 from amb.errors import BadParamsError, near_names
+from amb.evaluation.claims import correct_holm
 from amb.evaluation.paired import LEVEL, POWER, PairedResult, compare_pairs, detectable_difference, fewest_discordant
-from amb.evaluation.statistics import correct_holm
 from amb.report.entries import list_reasons, list_some
 from amb.report.tables import Column, Table, TableEntry, estimate, show
 from amb.results.aggregate import by_method

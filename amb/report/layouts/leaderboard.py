@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from amb.evaluation.statistics import Estimate, supported_fpr
+from amb.evaluation.claims import supported_fpr
+from amb.evaluation.intervals import Estimate
 from amb.report.entries import list_reasons, list_some, rate_entry
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (

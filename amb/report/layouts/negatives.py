@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from amb.evaluation.calibration import held_out, rate_threshold, tau_for_negatives
-from amb.evaluation.statistics import rate_over_seeds, supported_fpr
+from amb.evaluation.claims import supported_fpr
+from amb.evaluation.intervals import rate_over_seeds
 from amb.report.entries import list_reasons
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results import aggregate

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from amb.api.records import Verdict
-from amb.evaluation.statistics import least_bound
+from amb.evaluation.bounds import least_bound
 from amb.report.entries import interval_entry, list_reasons, list_some, utility_text
 from amb.report.tables import Column, Table, TableEntry
 from amb.results.aggregate import count_claims, forged, judged, negatives, positives, usable

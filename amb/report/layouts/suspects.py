@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from amb.evaluation.statistics import aruc, auc, supported_fpr, tpr_at_fpr
+from amb.evaluation.claims import supported_fpr
+from amb.evaluation.separation import aruc, auc, tpr_at_fpr
 from amb.report.entries import list_reasons
 from amb.report.tables import Column, Table, TableEntry, estimate
 from amb.results.aggregate import (

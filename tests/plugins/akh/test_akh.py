@@ -11,7 +11,7 @@ import torch
 import amb
 from amb.api.vision import SuspectView, VisionModel
 from amb.errors import BadParamsError
-from amb.evaluation.statistics import bit_error_rate
+from amb.evaluation.rates import bit_error_rate
 from amb.testing import MethodContract, toy_context, toy_model
 from amb_akh.method import AKH
 

@@ -13,7 +13,7 @@ import torch
 from amb.api.records import Embedding
 from amb.api.vision import SuspectView
 from amb.errors import BadParamsError
-from amb.evaluation.statistics import errors
+from amb.evaluation.rates import errors
 from amb.testing import toy_context, toy_model
 from amb.testing.toy import ToyMethod
 from amb_activemark.method import ActiveMark

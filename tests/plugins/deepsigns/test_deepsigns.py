@@ -14,7 +14,8 @@ from scipy.stats import binom, kstest, norm
 
 import amb
 from amb.api.vision import SuspectView, VisionModel
-from amb.evaluation.statistics import errors, exact_test
+from amb.evaluation.claims import exact_test
+from amb.evaluation.rates import errors
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_deepsigns.activations import draw_key_images, measure_centres, measure_spread
 from amb_deepsigns.method import DeepSigns

@@ -15,7 +15,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 
 import amb
 from amb.api.vision import SuspectView, VisionModel
-from amb.evaluation.statistics import bit_error_rate
+from amb.evaluation.rates import bit_error_rate
 from amb.testing import toy_context, toy_model
 from amb_mea_defender.losses import contrast, divergence, weigh_second
 from amb_mea_defender.method import MEADefender

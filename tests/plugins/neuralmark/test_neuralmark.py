@@ -12,7 +12,7 @@ import torch
 from scipy.stats import binom, kstest
 
 import amb
-from amb.evaluation.statistics import exact_test
+from amb.evaluation.claims import exact_test
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_attacks.forge import Forge
 from amb_neuralmark.marking import (

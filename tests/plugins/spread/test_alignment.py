@@ -12,7 +12,7 @@ import torch
 from scipy.stats import kstest
 
 import amb
-from amb.evaluation.statistics import exact_test
+from amb.evaluation.claims import exact_test
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_attacks.structured import BlockWidths
 from amb_spread.alignment import (

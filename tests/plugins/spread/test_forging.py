@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binom
 
 import amb
-from amb.evaluation.statistics import exact_test
+from amb.evaluation.claims import exact_test
 from amb.testing import toy_context, toy_model
 from amb_attacks.forge import Forge
 from amb_spread.features import SpreadFeatures

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, kstest
 
 import amb
-from amb.evaluation.statistics import exact_test
+from amb.evaluation.claims import exact_test
 from amb.testing import ExactNull, toy_context, toy_model
 from amb_spread.alignment import align
 from amb_spread.features import SpreadFeatures

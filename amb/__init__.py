@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from amb.api.executors import Executor as Executor
     from amb.api.executors import Pool as Pool
     from amb.api.executors import Report as Report
-    from amb.api.forging import forge_labels as forge_labels
     from amb.api.forging import grind as grind
-    from amb.api.forging import label_agreement as label_agreement
     from amb.api.forging import require_forgery as require_forgery
     from amb.api.forging import require_key as require_key
     from amb.api.interfaces import Attack as Attack
@@ -39,6 +37,9 @@ if TYPE_CHECKING:
     from amb.api.interfaces import ModelLoader as ModelLoader
     from amb.api.interfaces import Reporter as Reporter
     from amb.api.interfaces import Suite as Suite
+    from amb.api.labels import explain_other_classes as explain_other_classes
+    from amb.api.labels import forge_labels as forge_labels
+    from amb.api.labels import label_agreement as label_agreement
     from amb.api.needs import Needs as Needs
     from amb.api.plan import Plan as Plan
     from amb.api.plan import Suspect as Suspect
@@ -170,9 +171,7 @@ _HOME = {
     "amb.api.edits": {"edited": "edited"},
     "amb.api.executors": {"Assignment": "Assignment", "Executor": "Executor", "Pool": "Pool", "Report": "Report"},
     "amb.api.forging": {
-        "forge_labels": "forge_labels",
         "grind": "grind",
-        "label_agreement": "label_agreement",
         "require_forgery": "require_forgery",
         "require_key": "require_key",
     },
@@ -184,6 +183,11 @@ _HOME = {
         "ModelLoader": "ModelLoader",
         "Reporter": "Reporter",
         "Suite": "Suite",
+    },
+    "amb.api.labels": {
+        "explain_other_classes": "explain_other_classes",
+        "forge_labels": "forge_labels",
+        "label_agreement": "label_agreement",
     },
     "amb.api.needs": {"Needs": "Needs"},
     "amb.api.plan": {"Plan": "Plan", "Suspect": "Suspect"},

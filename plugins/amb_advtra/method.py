@@ -70,11 +70,7 @@ class AdvTra(amb.Method):
         if key is None:
             few = facts.n_classes is not None and facts.n_classes < 2
             return f"{facts.ref} has {facts.n_classes} class, so no boundary to cross" if few else None
-        if facts.n_classes is None:
-            return f"{facts.ref} has no classification head to ask for labels"
-        if facts.n_classes != key.facts["n_classes"]:
-            return f"the key is of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
-        return None
+        return amb.explain_other_classes(facts, key)
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "messages": "keep the owner's samples and register the labels that the innocent model gives them; one query a "

@@ -58,11 +58,7 @@ class AKH(amb.Method):
         """Needs classes to be wrong about; as a suspect, as many as the owner."""
         if key is None:
             return f"{facts.ref} has one class and cannot be wrong" if facts.n_classes == 1 else None
-        if facts.n_classes is None:
-            return f"{facts.ref} has no classification head to ask for labels"
-        if facts.n_classes != key.facts["n_classes"]:
-            return f"the key's labels are of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
-        return None
+        return amb.explain_other_classes(facts, key)
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "messages": "keep the owner's images and register the labels that the innocent model gives them; one query an image, "

@@ -65,11 +65,7 @@ class IPGuard(amb.Method):
             return (
                 None if facts.n_classes is None or facts.n_classes >= _FEWEST_CLASSES else _explain_few_classes(facts)
             )
-        if facts.n_classes is None:
-            return f"{facts.ref} has no classification head to ask for labels"
-        if facts.n_classes != key.facts["n_classes"]:
-            return f"the key's labels are of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
-        return None
+        return amb.explain_other_classes(facts, key)
 
     forgeries: ClassVar[Mapping[str, str]] = {
         "messages": "keep the owner's points and register the labels that the innocent model gives them; one query a point, "

@@ -84,11 +84,7 @@ class MEADefender(amb.Method):
         """Needs three classes or more, A, B and C among them; as a suspect, as many as the owner."""
         if key is None:
             return None if facts.n_classes is None else self._find_missing(facts.ref, facts.n_classes)
-        if facts.n_classes is None:
-            return f"{facts.ref} has no classification head to ask for labels"
-        if facts.n_classes != key.facts["n_classes"]:
-            return f"the key's labels are of {key.facts['n_classes']} classes, {facts.ref} has {facts.n_classes}"
-        return None
+        return amb.explain_other_classes(facts, key)
 
     def _find_missing(self, ref: str, n_classes: int) -> str | None:
         if n_classes < _FEWEST_CLASSES:

@@ -359,4 +359,4 @@ def test_what_does_not_apply_is_skipped_with_a_reason(tmp_path: Path) -> None:
     assert method.skip(toy_model(n_classes=1).facts()) == "toy/1 has 1 class, so no boundary to cross"
     assert method.skip(toy_model(n_classes=3).facts(), key) is None
     assert method.skip(toy_model().facts(), key) == "toy/1 has no classification head to ask for labels"
-    assert method.skip(toy_model(n_classes=7).facts(), key) == "the key is of 3 classes, toy/1 has 7"
+    assert method.skip(toy_model(n_classes=7).facts(), key) == "the key's labels are of 3 classes, toy/1 has 7"

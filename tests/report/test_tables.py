@@ -261,3 +261,22 @@ def test_numbers_are_shown_as_people_read_them() -> None:
 def test_a_note_is_a_whole_sentence() -> None:
     tables = tables_of(with_tables(document(), "negatives"))
     assert [note for table in tables for note in table.notes if not note.endswith(".")] == []
+
+
+def test_a_matrix_has_a_column_for_each_method() -> None:
+    made = document()
+    cells = [{**each, "method": name} for name in ("m", "n") for each in made["cells"]]
+    for each in cells:
+        each["claim"], each["basis"] = (
+            each["suspect"] == "unattacked" or (each["method"], each["seed"]) == ("m", 1),
+            "calibrated",
+        )
+        each["destroyed"], each["utility_drop"] = each["suspect"] == "weak", 0.25 if each["suspect"] == "weak" else 0.0
+    exact = {**cells[0], "method": "exact", "basis": "exact", "bit_error_rate": 0.125}
+    attacks, innocents = tables_of(with_tables({**made, "cells": [*cells, exact]}, "matrix"))
+    assert attacks.headers() == ["attack", "lost", "m", "n", "exact"]
+    assert attacks.rows == [
+        ["unattacked", 0, "0.75*", "0.75*", "0.88*"],
+        ["weak", 25, "0.25 1 of 2†", "0.25†", None],
+    ]
+    assert [row[1:] for row in innocents.rows] == [["1 of 2 (0.00)", "0 of 2 (0.00)", None]] * len(innocents.rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.digests import finite
 from amb.errors import BadParamsError, unknown_name
-from amb.report.layouts import choice, compare, negatives, paper, robustness, summary, suspects
+from amb.report.layouts import choice, compare, matrix, negatives, paper, robustness, summary, suspects
 from amb.report.tables import Table
 from amb.results.result_set import ResultSet, parse_results
 
@@ -33,6 +33,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "choice": Layout("which method for which access and thief", choice.choice),
     "suspects": Layout("AUC, ARUC, TPR at fixed FPR over suspects, with intervals", suspects.suspects),
     "robustness": Layout("what survives which attacks", robustness.robustness),
+    "matrix": Layout("attacks, innocent models and forged keys beside all methods", matrix.matrix),
     "compare": Layout("every two methods on the same suspects, with exact tests", compare.compare),
     "negatives": Layout("false claims on innocent models by class, calibrated thresholds", negatives.negatives),
     "paper-table1": Layout("block ablation", paper.table1),

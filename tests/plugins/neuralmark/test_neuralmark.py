@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, kstest
+from scipy.stats import binom
 
 import amb
 from amb.evaluation.claims import exact_test
-from amb.testing import ExactNull, toy_context, toy_model
-from amb_attacks.forge import Forge
+from amb.testing import toy_context
+from amb_neuralmark import marking
 from amb_neuralmark.marking import (
     find_layers,
     hash_matrix,
@@ -25,17 +25,9 @@ from amb_neuralmark.marking import (
     select_places,
 )
 from amb_neuralmark.method import NeuralMark
+from tests.plugins.signs import OTHER, OWNER, SignMark, count_right, read
 
 METHOD = NeuralMark(n_bits=32, n_parts=64, rounds=3, steps=120, batch=4, lr=0.05)
-OWNER, OTHER = toy_model(seed=1, n_classes=3), toy_model(seed=2, n_classes=3)
-
-
-def read(model: amb.VisionModel, key: amb.Key, folder: Path) -> amb.Evidence:
-    return METHOD.extract(amb.SuspectView(model, "weights"), key, toy_context(folder, roles=()))
-
-
-def count_right(evidence: amb.Evidence) -> int:
-    return int((evidence.expected == evidence.observed).sum())
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +35,14 @@ def embedding(tmp_path_factory: pytest.TempPathFactory) -> amb.Embedding:
     return METHOD.embed(OWNER, toy_context(tmp_path_factory.mktemp("marked")))
 
 
+class TestNeuralMark(SignMark):
+    METHOD = METHOD
+    MARKING = marking
+    COSINE = 0.98
+    UNLEARN = (3e-3, 100)
+
+
 # The null
-
-
-class TestNull(ExactNull):
-    @pytest.fixture
-    def method(self) -> amb.Method:
-        return METHOD
-
-
-@pytest.mark.parametrize("model", [OWNER, OTHER], ids=["unmarked", "other"])
-def test_right_bits_of_innocent_models_are_binomial(
-    model: amb.VisionModel, embedding: amb.Embedding, tmp_path: Path
-) -> None:
-    drawn, chance = torch.Generator().manual_seed(5), np.random.default_rng(5)
-    keys = [METHOD.redraw(embedding.key, drawn) for _ in range(1000)]
-    right = np.array([count_right(read(model, key, tmp_path)) for key in keys])
-    spread = binom.cdf(right - 1, 32, 0.5) + chance.random(1000) * binom.pmf(right, 32, 0.5)  # uniform if binomial
-    assert kstest(spread, "uniform").pvalue > 0.001
 
 
 def test_a_layer_that_says_nothing_is_never_a_claim(embedding: amb.Embedding, tmp_path: Path) -> None:
@@ -68,7 +50,7 @@ def test_a_layer_that_says_nothing_is_never_a_claim(embedding: amb.Embedding, tm
     for value in (0.0, float("nan")):
         model = OTHER.copy()
         dict(model.backbone.named_parameters())[carrier.layer].data.fill_(value)
-        assert exact_test(read(model, embedding.key, tmp_path)).p_value == 1
+        assert exact_test(read(METHOD, model, embedding.key, tmp_path)).p_value == 1
     for silent in ({"layer": "gone"}, {"layer": "patches.weight"}, {"places": torch.zeros(0, dtype=torch.int64)}):
         assert exact_test(read_carrier(OTHER, carrier._replace(**silent))).p_value == 1
 
@@ -112,20 +94,10 @@ def test_the_secret_chooses_among_layers_that_keep_enough(tmp_path: Path) -> Non
 # The mark
 
 
-def test_the_mark_is_read_and_the_function_stays(embedding: amb.Embedding, tmp_path: Path) -> None:
-    evidence = read(embedding.model, embedding.key, tmp_path)
-    assert count_right(evidence) == 32
-    assert exact_test(evidence).p_value == pytest.approx(2.0**-32)
-    images = toy_context(tmp_path).split("test").batch(range(32)).images
-    with torch.no_grad():
-        cosine = torch.nn.functional.cosine_similarity(OWNER.features(images), embedding.model.features(images))
-    assert 0.98 < cosine.mean() < 1
-
-
 def test_a_second_mark_leaves_the_first(embedding: amb.Embedding, tmp_path: Path) -> None:
     again = METHOD.embed(embedding.model, toy_context(tmp_path, "thief"))
-    assert exact_test(read(again.model, again.key, tmp_path)).claim
-    assert count_right(read(again.model, embedding.key, tmp_path)) >= 30
+    assert exact_test(read(METHOD, again.model, again.key, tmp_path)).claim
+    assert count_right(read(METHOD, again.model, embedding.key, tmp_path)) >= 30
 
 
 def test_another_order_of_neurons_removes_it(tmp_path: Path) -> None:
@@ -139,29 +111,13 @@ def test_another_order_of_neurons_removes_it(tmp_path: Path) -> None:
     assert [exact_test(each, 1e-3).claim for each in suspects] == [True, False]
 
 
-def test_training_against_the_key_removes_it(embedding: amb.Embedding, tmp_path: Path) -> None:
-    model, drawn = embedding.model.copy(), torch.Generator().manual_seed(0)
-    carrier = open_carrier(METHOD, embedding.key)
-    signs, found = 2.0 * carrier.message - 1, project(model, carrier).double()
-    by_hand = torch.log(torch.sigmoid(signs * found)).clamp(min=float(np.log(0.5))).mean()
-    agreement = METHOD.agreement(model, embedding.key, 8, drawn)
-    assert agreement.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    optimizer = torch.optim.Adam(model.backbone.parameters(), lr=3e-3)
-    for _ in range(100):
-        optimizer.zero_grad()
-        METHOD.agreement(model, embedding.key, 8, drawn).backward()
-        optimizer.step()
-    assert METHOD.agreement(model, embedding.key, 8, drawn) < agreement
-    assert not exact_test(read(model, embedding.key, tmp_path)).claim
-
-
 # Keys and forgeries
 
 
 def test_a_key_with_a_chosen_matrix_is_refused(embedding: amb.Embedding, tmp_path: Path) -> None:
     key = replace(embedding.key, tensors={**embedding.key.tensors, "matrix": np.ones((64, 32), dtype=np.float32)})
     with pytest.raises(amb.UsageError, match="brings its own 'matrix'"):
-        read(OTHER, key, tmp_path)
+        read(METHOD, OTHER, key, tmp_path)
 
 
 def test_a_matrix_that_was_fitted_to_the_filter_is_no_coin() -> None:
@@ -188,26 +144,6 @@ def average(row: torch.Tensor, message: np.ndarray) -> np.ndarray:
     return torch.nn.functional.adaptive_avg_pool1d(kept[None], METHOD.n_parts)[0].numpy()
 
 
-def test_grinding_finds_what_luck_gives(embedding: amb.Embedding, tmp_path: Path) -> None:
-    ctx = toy_context(tmp_path, roles=("attacker",), method=METHOD, key=embedding.key)
-    forged = Forge(what="secret", budget=400).forge(OTHER, ctx)
-    found = exact_test(read(OTHER, forged, tmp_path))
-    assert ctx.notes["best_p"] == pytest.approx(found.p_value)
-    assert 1e-3 / 400 < found.p_value < 10 / 400
-
-
-def test_what_a_key_says_of_the_model_is_audited(embedding: amb.Embedding) -> None:
-    layers = embedding.key.facts["layers"]
-    fewer = replace(embedding.key, facts={**embedding.key.facts, "layers": dict(list(layers.items())[:1])})
-    one, other = (open_carrier(METHOD, key) for key in (embedding.key, fewer))
-    assert not torch.equal(one.matrix, other.matrix)
-    assert METHOD.audit_key(fewer, OWNER).wrong
-    assert METHOD.audit_key(embedding.key, OTHER).wrong
-    sound = METHOD.audit_key(embedding.key, OWNER)
-    assert not sound.wrong and not sound.trusted and len(sound.recomputed) == 2
-    assert METHOD.audit_key(embedding.key).trusted
-
-
 # Bad input
 
 
@@ -226,11 +162,6 @@ def test_what_cannot_be_marked_is_refused_in_one_line(params: dict[str, object],
     with pytest.raises(amb.BadParamsError, match=says) as caught:
         NeuralMark.create(params).embed(OWNER, toy_context(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-def test_a_suspect_of_another_form_is_skipped(embedding: amb.Embedding) -> None:
-    assert METHOD.skip(OTHER.facts(), embedding.key) is None
-    assert "of another form" in (METHOD.skip(toy_model(depth=3).facts(), embedding.key) or "")
 
 
 def test_the_papers_boundary() -> None:

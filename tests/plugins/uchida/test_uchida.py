@@ -9,27 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, kstest
+from scipy.stats import binom
 
 import amb
 from amb.evaluation.claims import exact_test
-from amb.testing import ExactNull, toy_context, toy_model
-from amb_attacks.forge import Forge
+from amb.testing import ExactNull, toy_context
+from amb_uchida import marking
 from amb_uchida.marking import find_layers, make_key, open_carrier, project, read_carrier
 from amb_uchida.method import Uchida
+from tests.plugins.signs import OTHER, OWNER, SignMark, count_right, read
 
 METHOD = Uchida(n_bits=12, lam=1, lr=5e-3, steps=80, batch=8)
-OWNER, OTHER = toy_model(seed=1, n_classes=3), toy_model(seed=2, n_classes=3)
 SECOND = "layers.2.linear2.weight"
 """A matrix that writes into the residual stream."""
-
-
-def read(model: amb.VisionModel, key: amb.Key, folder: Path, method: Uchida = METHOD) -> amb.Evidence:
-    return method.extract(amb.SuspectView(model, "weights"), key, toy_context(folder, roles=()))
-
-
-def count_right(evidence: amb.Evidence) -> int:
-    return int((evidence.expected == evidence.observed).sum())
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +29,14 @@ def embedding(tmp_path_factory: pytest.TempPathFactory) -> amb.Embedding:
     return METHOD.embed(OWNER, toy_context(tmp_path_factory.mktemp("marked")))
 
 
+class TestUchida(SignMark):
+    METHOD = METHOD
+    MARKING = marking
+    COSINE = 0.9
+    UNLEARN = (1e-3, 60)
+
+
 # The null
-
-
-class TestNull(ExactNull):
-    @pytest.fixture
-    def method(self) -> amb.Method:
-        return METHOD
 
 
 class TestNullOfOnes(ExactNull):
@@ -52,17 +45,6 @@ class TestNullOfOnes(ExactNull):
     @pytest.fixture
     def method(self) -> amb.Method:
         return Uchida(n_bits=12, bits="ones", steps=1, batch=2)
-
-
-@pytest.mark.parametrize("model", [OWNER, OTHER], ids=["unmarked", "other"])
-def test_right_bits_of_innocent_models_are_binomial(
-    model: amb.VisionModel, embedding: amb.Embedding, tmp_path: Path
-) -> None:
-    drawn, chance = torch.Generator().manual_seed(5), np.random.default_rng(5)
-    keys = [METHOD.redraw(embedding.key, drawn) for _ in range(1000)]
-    right = np.array([count_right(read(model, key, tmp_path)) for key in keys])
-    spread = binom.cdf(right - 1, 12, 0.5) + chance.random(1000) * binom.pmf(right, 12, 0.5)  # uniform if binomial
-    assert kstest(spread, "uniform").pvalue > 0.001
 
 
 def damage(change: Callable[[torch.Tensor], None], layer: str) -> amb.VisionModel:
@@ -74,7 +56,7 @@ def damage(change: Callable[[torch.Tensor], None], layer: str) -> amb.VisionMode
 def test_a_layer_that_says_nothing_is_never_a_claim(embedding: amb.Embedding, tmp_path: Path) -> None:
     carrier = open_carrier(METHOD, embedding.key)
     for change in (torch.Tensor.zero_, lambda weight: weight.fill_(float("nan"))):
-        assert exact_test(read(damage(change, carrier.layer), embedding.key, tmp_path)).p_value == 1
+        assert exact_test(read(METHOD, damage(change, carrier.layer), embedding.key, tmp_path)).p_value == 1
     assert exact_test(read_carrier(OTHER, carrier._replace(layer="gone"))).p_value == 1
     assert exact_test(read_carrier(OTHER, carrier._replace(layer="layers.0.linear2.weight"))).p_value == 1, "64 inputs"
 
@@ -101,21 +83,11 @@ def test_the_secret_chooses_among_the_first_matrices_of_the_blocks(tmp_path: Pat
     assert drawn == set(find_layers(METHOD, OWNER))
 
 
-def test_the_mark_is_read_and_the_function_stays(embedding: amb.Embedding, tmp_path: Path) -> None:
-    evidence = read(embedding.model, embedding.key, tmp_path)
-    assert count_right(evidence) == 12
-    assert exact_test(evidence).p_value == pytest.approx(2.0**-12)
-    images = toy_context(tmp_path).split("test").batch(range(32)).images
-    with torch.no_grad():
-        cosine = torch.nn.functional.cosine_similarity(OWNER.features(images), embedding.model.features(images))
-    assert 0.9 < cosine.mean() < 1
-
-
 def test_a_convolutional_network_is_marked_and_read(tmp_path: Path) -> None:
     options = {"channels": [8, 8, 16, 16], "output_stride": 8}
     conv = amb.build_model({"loader": "timm", "name": "resnet10t", "options": options, "image_size": 16}).eval()
     embedding = METHOD.embed(conv, toy_context(tmp_path))
-    assert exact_test(read(embedding.model, embedding.key, tmp_path), 0.01).claim
+    assert exact_test(read(METHOD, embedding.model, embedding.key, tmp_path), 0.01).claim
     assert METHOD.skip(OWNER.facts(), embedding.key) is not None
 
 
@@ -125,36 +97,20 @@ def test_a_convolutional_network_is_marked_and_read(tmp_path: Path) -> None:
 def test_the_order_of_outputs_says_nothing(embedding: amb.Embedding, tmp_path: Path) -> None:
     ctx = toy_context(tmp_path, roles=("attacker",))
     permuted = amb.get_attack("permute-neurons").apply(embedding.model, ctx)
-    assert count_right(read(permuted, embedding.key, tmp_path)) == 12
+    assert count_right(read(METHOD, permuted, embedding.key, tmp_path)) == 12
 
 
 def test_a_mark_in_what_writes_into_the_stream_is_removed_for_nothing(tmp_path: Path) -> None:
     """What all outputs share is taken off by the next LayerNorm, so nothing that the network computes holds it there."""
     method = METHOD.model_copy(update={"layer": SECOND})
     embedding = method.embed(OWNER, toy_context(tmp_path))
-    assert count_right(read(embedding.model, embedding.key, tmp_path, method)) == 12
+    assert count_right(read(method, embedding.model, embedding.key, tmp_path)) == 12
     washed = embedding.model.copy()
     weight = dict(washed.backbone.named_parameters())[SECOND].data
     weight.sub_(weight.mean(dim=0))
     images = toy_context(tmp_path).split("test").batch(range(16)).images
     torch.testing.assert_close(washed.features(images), embedding.model.features(images), rtol=1e-4, atol=1e-4)
-    assert not exact_test(read(washed, embedding.key, tmp_path, method), 0.01).claim
-
-
-def test_training_against_the_key_removes_it(embedding: amb.Embedding, tmp_path: Path) -> None:
-    model, drawn = embedding.model.copy(), torch.Generator().manual_seed(0)
-    found = project(model, open_carrier(METHOD, embedding.key)).double()
-    signs = 2.0 * open_carrier(METHOD, embedding.key).message - 1
-    by_hand = torch.log(torch.sigmoid(signs * found)).clamp(min=float(np.log(0.5))).mean()
-    agreement = METHOD.agreement(model, embedding.key, 8, drawn)
-    assert agreement.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    optimizer = torch.optim.Adam(model.backbone.parameters(), lr=1e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        METHOD.agreement(model, embedding.key, 8, drawn).backward()
-        optimizer.step()
-    assert METHOD.agreement(model, embedding.key, 8, drawn) < agreement
-    assert not exact_test(read(model, embedding.key, tmp_path)).claim
+    assert not exact_test(read(method, washed, embedding.key, tmp_path), 0.01).claim
 
 
 def test_drift_is_nothing_where_nothing_moved(embedding: amb.Embedding, tmp_path: Path) -> None:
@@ -179,27 +135,7 @@ def test_whoever_may_choose_the_message_claims_any_model(embedding: amb.Embeddin
     for name, part in (("message", chosen.message), ("projection", turned.projection)):
         key = replace(embedding.key, tensors={**embedding.key.tensors, name: part.numpy()})
         with pytest.raises(amb.UsageError, match=f"brings its own '{name}'"):
-            read(OTHER, key, tmp_path)
-
-
-def test_grinding_finds_what_luck_gives(embedding: amb.Embedding, tmp_path: Path) -> None:
-    ctx = toy_context(tmp_path, roles=("attacker",), method=METHOD, key=embedding.key)
-    forged = Forge(what="secret", budget=400).forge(OTHER, ctx)
-    found = exact_test(read(OTHER, forged, tmp_path))
-    assert ctx.notes["best_p"] == pytest.approx(found.p_value)
-    assert 1e-3 / 400 < found.p_value < 10 / 400
-
-
-def test_another_list_of_layers_is_another_draw(embedding: amb.Embedding) -> None:
-    layers = embedding.key.facts["layers"]
-    fewer = replace(embedding.key, facts={**embedding.key.facts, "layers": dict(list(layers.items())[:1])})
-    one, other = (open_carrier(METHOD, key) for key in (embedding.key, fewer))
-    assert not torch.equal(one.projection, other.projection)
-    assert METHOD.audit_key(fewer, OWNER).wrong
-    assert METHOD.audit_key(embedding.key, OTHER).wrong
-    sound = METHOD.audit_key(embedding.key, OWNER)
-    assert not sound.wrong and not sound.trusted and len(sound.recomputed) == 2
-    assert METHOD.audit_key(embedding.key).trusted
+            read(METHOD, OTHER, key, tmp_path)
 
 
 # Bad input
@@ -217,11 +153,6 @@ def test_what_cannot_be_marked_is_refused_in_one_line(params: dict[str, object],
     with pytest.raises(amb.BadParamsError, match=says) as caught:
         Uchida.create({"n_bits": 16, **params}).embed(OWNER, toy_context(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-def test_a_suspect_of_another_form_is_skipped(embedding: amb.Embedding) -> None:
-    assert METHOD.skip(OTHER.facts(), embedding.key) is None
-    assert "of another form" in (METHOD.skip(toy_model(depth=3).facts(), embedding.key) or "")
 
 
 def test_tau_is_what_coins_reach_once_in_a_million() -> None:

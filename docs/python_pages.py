@@ -64,7 +64,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, Sequence[str]]]] = {
     "measuring": (
         "Measuring",
         "Figures for methods and suites. Verdicts are the harness's: [what they rest on](/docs/statistics.md).",
-        ["count_errors", "detection_rate", "label_agreement", "forge_labels", "require_forgery", "measure_utility", "activation_profile", "choose_block"],
+        ["count_errors", "detection_rate", "label_agreement", "forge_labels", "explain_other_classes", "require_forgery", "measure_utility", "activation_profile", "choose_block"],
     ),
     "secrets": (
         "Keys that follow from a secret",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +72,11 @@ class Files(NamedTuple):
     document: Mapping[str, Any] | None = None
     evidence: Path | None = None
     figure: Path | None = None
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is anything to write."""
+        return self.document is not None or any(each and each.exists() for each in (self.evidence, self.figure))
 
 
 @dataclass
@@ -252,17 +258,20 @@ class Session:
     def _log_files(self, made: _Known, files: Files, name: str) -> None:
         """The artefacts, straight to where they lie: MLflow's client would ask for that place first."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
         client, _, keeps_files = self._connect()
-        if not keeps_files:
+        if not keeps_files or not files.are_there:
+            return
+        place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri)
+        if isinstance(place, LocalArtifactRepository):
+            folder = Path(place.artifact_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_files(files, folder, name)
             return
         with open_scratch() as folder:
-            written = list(_write_files(files, folder, name))
-            if not written:
-                return
-            place = get_artifact_repository(made.files, tracking_uri=client.tracking_uri)
-            for path in written:
-                place.log_artifact(str(path))
+            _write_files(files, folder, name)
+            place.log_artifacts(str(folder))
 
     def _close(self, made: _Known, status: str, ended: int | None) -> None:
         if made.status != status:
@@ -331,16 +340,14 @@ def _find_identity(run: MlflowRun) -> str:
     return _identify(tags["amb.run"], (level, *what))
 
 
-def _write_files(files: Files, folder: Path, name: str) -> Iterator[Path]:
-    """What MLflow gets of them, as files; `name` is the document's."""
+def _write_files(files: Files, folder: Path, name: str) -> None:
+    """What MLflow gets of them; `name` is the document's."""
     if files.document is not None:
         (folder / name).write_text(json.dumps(dict(files.document), indent=2, default=str), encoding="utf-8")
-        yield folder / name
     if files.evidence and files.evidence.exists():
         _write_public(files.evidence, folder / "evidence.npz")
-        yield folder / "evidence.npz"
     if files.figure and files.figure.exists():
-        yield files.figure
+        shutil.copyfile(files.figure, folder / files.figure.name)
 
 
 def _write_public(evidence: Path, public: Path) -> None:

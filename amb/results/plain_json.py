@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 MOST_LEVELS: Final = 32
 """Lists and mappings inside each other; a document has eight."""
 MOST_VALUES: Final = 8_000_000
 """Values of what is read at once: 70,000 cells, and below a gigabyte however they are packed."""
+_ODD: Final = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{100}|\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Without these in its text, JSON holds no number beyond a double and no half of a character."""
 
 
 def parse_json(data: bytes | str) -> Any:
     """Plain JSON: no NaN, no infinity, no half of a character, at most so many levels. Raises ValueError."""
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+        value = json.loads(text, parse_constant=_refuse_constant)
         if nests_deeper(value, MOST_LEVELS):
             raise ValueError(f"more than {MOST_LEVELS} levels")
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        if _ODD.search(text):
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise ValueError(str(error)) from None
     return value

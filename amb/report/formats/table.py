@@ -15,7 +15,7 @@ from amb.runtime.wording import count
 if TYPE_CHECKING:
     import rich.table
 
-MOST_ROWS: Final = 1000
+MOST_ROWS: Final = 200
 """Rows of one table: drawing more takes minutes, and nobody reads them."""
 _WHOLE: Final = 100_000
 """A width that nothing exceeds."""

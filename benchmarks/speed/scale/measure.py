@@ -148,7 +148,7 @@ class Bench:
         (info / "entry_points.txt").write_text("[amb]\nscale = synthetic\n")
         given = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
         path = os.pathsep.join([*map(str, (info.parent, HERE, ROOT, ROOT / "plugins")), *given])
-        return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 
 
 def measure_plan(bench: Bench) -> None:
@@ -205,13 +205,22 @@ def measure_lookup(bench: Bench) -> None:
 
 
 def measure_processes(bench: Bench) -> None:
-    """Steps that keep a core busy: with one worker process, and with two. A run of 12 steps shows what starting takes."""
-    for jobs in (1, 2):
-        for part, cells in ((f"processes-{jobs}-start", START_CELLS), (f"processes-{jobs}", BURN_CELLS)):
-            if not bench.has(part, cells):
-                output = fresh(bench.folder / part)
-                file = bench.write_sweep(cells, "burn", BURN_SECONDS)
-                bench.keep(part, cells, *bench.sweep(file, output, "--jobs", str(jobs))[1:])
+    """Steps that keep a core busy: with one worker process, and with two."""
+    measure_burning(bench, "processes-1", "--jobs", "1")
+    measure_burning(bench, "processes-2", "--jobs", "2")
+
+
+def measure_ray(bench: Bench) -> None:
+    """The same on Ray, with as many workers as there are cores."""
+    measure_burning(bench, "ray-2", "--executor", "ray")
+
+
+def measure_burning(bench: Bench, part: str, *how: str) -> None:
+    """A sweep of steps of a second; a run of 12 steps shows what starting takes."""
+    for name, cells in ((f"{part}-start", START_CELLS), (part, BURN_CELLS)):
+        if not bench.has(name, cells):
+            file = bench.write_sweep(cells, "burn", BURN_SECONDS)
+            bench.keep(name, cells, *bench.sweep(file, fresh(bench.folder / name), *how)[1:])
 
 
 def fresh(output: Path) -> Path:
@@ -236,6 +245,7 @@ PARTS: Final[dict[str, Callable[[Bench], None]]] = {
     "resume": measure_resume,
     "lookup": measure_lookup,
     "processes": measure_processes,
+    "ray": measure_ray,
 }
 
 
@@ -277,12 +287,13 @@ def make_table(figures: list[Figure]) -> str:
                 f"| {part} | {each.cells:,} | {each.wall:.2f} | {each.cpu:.2f} | {each_ms} | {each.mib:.0f} | {power} |"
             )
             before = each
-    alone, together = (series(figures, f"processes-{jobs}") for jobs in (1, 2))
-    if alone and together:
-        n, share = alone[0].cells, alone[0].wall / together[0].wall / 2
-        rows.append(
-            f"\nTwo worker processes on {n} steps of {BURN_SECONDS:g} s, starting taken off: {share:.2f} of ideal."
-        )
+    alone = series(figures, "processes-1")
+    for part, name in (("processes-2", "Two worker processes"), ("ray-2", "Two Ray workers")):
+        if alone and (together := series(figures, part)):
+            share = alone[0].wall / together[0].wall / 2
+            rows.append(
+                f"\n{name} on {alone[0].cells} steps of {BURN_SECONDS:g} s, starting taken off: {share:.2f} of ideal."
+            )
     return "\n".join(rows)
 
 

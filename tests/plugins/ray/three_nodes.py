@@ -33,7 +33,7 @@ def main() -> int:
     asked.add_argument("file", type=Path, help="The sweep.")
     asked.add_argument("--only", action="append", default=[], help="As of `amb sweep`. Repeatable.")
     asked.add_argument("--folder", type=Path, required=True, help="Where the sweeps run and stay.")
-    asked.add_argument("--ways", nargs="+", default=["folder", "s3"], choices=["folder", "s3"], help="Stores to try.")
+    asked.add_argument("--ways", nargs="*", default=["folder", "s3"], choices=["folder", "s3"], help="Stores to try.")
     options = asked.parse_args()
     os.environ |= {"AMB_DISABLE_PLUGINS": "mlflow", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     torch.set_num_threads(1)  # as Ray's workers of one CPU have it: the last bits of sums depend on it

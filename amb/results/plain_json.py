@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 MOST_LEVELS: Final = 32
 """Lists and mappings inside each other; a document has eight."""
 MOST_VALUES: Final = 8_000_000
 """Values of what is read at once: 70,000 cells, and below a gigabyte however they are packed."""
-_ODD: Final = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{100}|\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-"""Without these in its text, JSON holds no number beyond a double and no half of a character."""
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -19,10 +16,11 @@ def parse_json(data: bytes | str) -> Any:
     try:
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
         value = json.loads(text, parse_constant=_refuse_constant)
-        if nests_deeper(value, MOST_LEVELS):
+        if text.count("[") + text.count("{") > MOST_LEVELS and nests_deeper(value, MOST_LEVELS):
             raise ValueError(f"more than {MOST_LEVELS} levels")
-        if _ODD.search(text):
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(
+            value, ensure_ascii=False, allow_nan=False
+        ).encode()  # no number beyond a double, no half of a character
     except RecursionError as error:
         raise ValueError(str(error)) from None
     return value

@@ -16,6 +16,8 @@ _RENAMED: Final = {"utility_lost": "utility_drop", "owned": "paper_rule"}
 
 def upgrade_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A cell of any readable schema with the keys of this one, in the order in which they stand."""
+    if "claim" in cell and not any(name in cell for name in _RENAMED):
+        return dict(cell)
     said = {_RENAMED.get(name, name): value for name, value in cell.items()}
     return said if "claim" in said else {**said, **_find_claim(said)}
 

@@ -28,7 +28,7 @@ import amb.testing
 from amb.plugin.manager import Manager
 from amb.sweeps.reader import read_sweep
 from amb.testing import AttackContract
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.installed import install_plugin
 
 ROOT = Path(__file__).parents[1]

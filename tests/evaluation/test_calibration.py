@@ -15,7 +15,7 @@ from amb.report.layouts.negatives import negatives
 from amb.report.layouts.robustness import robustness
 from amb.results.records import CellRecord, parse_cell
 from amb.results.result_set import ResultSet
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 
 RATES = st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=1, max_size=60)
 

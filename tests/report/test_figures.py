@@ -16,7 +16,7 @@ from amb.report import figures
 from amb.report.figures import FIGURE_KINDS, save, svg
 from amb.report.figures.suspects import front
 from amb.results.result_set import parse_results
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.command import run_amb
 
 NASTY = ["<script>alert(1)</script>", "$x_{1}$ $", '"quoted"\nline\x1b[2J', "_hidden", "é漢字\ud800" * 100]

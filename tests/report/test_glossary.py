@@ -21,7 +21,7 @@ from amb.report.layouts.run import make_run_tables
 from amb.report.page.build import sections_of
 from amb.report.tables import Table, tables_of
 from amb.results.result_set import parse_results
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.report.test_page import synthetic
 
 ROOT = Path(__file__).parents[2]

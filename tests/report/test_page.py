@@ -21,7 +21,7 @@ from amb.report.page.build import sections_of
 from amb.report.page.outcomes import SIGNS
 from amb.results.collect import collect
 from amb.results.lines import write_lines
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.command import run_amb
 from tests.conftest import QUICK, run_toy
 

@@ -17,7 +17,7 @@ from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts import LAYOUTS, with_tables
 from amb.report.tables import Column, Table, show, tables_of
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 
 REGISTRY = Manager().registry
 NASTY = ["<script>alert(1)</script>", "a|b & c_d {e} $f% #g ~h ^i \\j", '“quoted”, "twice"\nand broken', "é漢字" * 120]

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from amb.evaluation import intervals
 from amb.results import aggregate
 from amb.results.records import JudgedRecord, parse_cell
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 
 
 def cell(suspect: str, rate: float, seed: int = 0, **said: Any) -> JudgedRecord:

@@ -26,7 +26,7 @@ from amb.results.collect import collect
 from amb.results.lines import write_lines
 from amb.results.verify import Mismatch, check_cells
 from amb.store.entries import digest_files, write_record
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.command import run_amb
 from tests.conftest import run_toy
 from tests.report.test_formats import HOSTILE, validator

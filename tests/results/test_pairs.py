@@ -14,7 +14,7 @@ from amb.results.removals import least_removal, list_removals
 from amb.results.result_set import ResultSet
 from amb.results.select import choose_methods
 from amb.results.thieves import SEVERAL, UNKNOWN, Thieves
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 
 REGISTRY = Manager().registry
 THIEVES = Thieves(REGISTRY.describe_attack)

@@ -11,7 +11,7 @@ from amb.results.latest import keep_latest
 from amb.results.records import JudgedRecord, parse_cell, record_of
 from amb.results.result_set import parse_results
 from amb.results.run_records import parse_run
-from amb.testing.contracts import example_document
+from amb.testing.reporter import example_document
 from tests.conftest import run_toy
 
 WHERE = {"suite": "toy", "owner": "toy/owner", "run": "r"}

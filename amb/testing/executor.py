@@ -13,7 +13,7 @@ import pytest
 
 from amb.api.executors import Assignment, Executor, Pool, Report
 from amb.api.needs import Needs
-from amb.testing.contracts import ComponentContract
+from amb.testing.component import ComponentContract
 
 _LIGHT = Needs(cpus=1, gpus=0, memory_mib=64)
 

@@ -25,30 +25,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.execution.toy_sweep import SWEEP, write_site
+from tests.execution.toy_sweep import SWEEP, WITNESS, find_repeated, write_site
 from tests.tracking.kills import read_table, say
 
 NODE: Final = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 WORK: Final = {**SWEEP, "attacks": [*SWEEP["attacks"], {"slow": {"seconds": 1.5, "draw": [1, 2, 3, 4]}}]}
-WITNESS: Final = """
-
-from amb.store.store import Store
-_make = Store._make
-
-def witness(store, line):
-    with open(os.path.join(store.location, "..", "steps.log"), "a") as file:
-        file.write(line + "\\n")
-
-def make_before_witnesses(self, kind, digest, *others):
-    witness(self, f"began {kind}/{digest}")
-    entry = _make(self, kind, digest, *others)
-    if entry is not None:
-        witness(self, f"published {kind}/{digest}")
-    return entry
-
-Store._make = make_before_witnesses
-"""
-"""Goes into every process of a sweep with the toy plugin, and writes down beside the store which steps are computed."""
 
 
 def main() -> int:
@@ -59,9 +40,7 @@ def main() -> int:
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        write_site(Path(folder))
-        with Path("toy_site.py").open("a") as plugin:
-            plugin.write(WITNESS)
+        write_site(Path(folder), WITNESS)
         Path("s.yaml").write_text(json.dumps(WORK))
         paths = [folder, os.environ.get("PYTHONPATH", "")]
         os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "AMB_DISABLE_PLUGINS": "mlflow", "OMP_NUM_THREADS": "1"}
@@ -188,13 +167,8 @@ class Killer:
     def check(self, output: str) -> None:
         if read_table(output) != self.table:
             self.fault(f"{output}: another table")
-        published: set[str] = set()
-        for line in Path(output, "steps.log").read_text().splitlines():
-            did, _, step = line.partition(" ")
-            if step in published:
-                self.fault(f"{output}: {step} {did} again")
-            if did == "published":
-                published.add(step)
+        for step in find_repeated(Path(output, "steps.log")):
+            self.fault(f"{output}: {step} was begun again")
         command = [sys.executable, "-m", "amb", "store", "verify", "--output-dir", output]
         verified = subprocess.run(command, capture_output=True, text=True, check=False)
         if verified.returncode:

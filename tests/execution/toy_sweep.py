@@ -51,6 +51,25 @@ def amb_register_methods():
 def amb_register_attacks():
     return [Deadly, Slow]
 '''
+WITNESS: Final = """
+
+from amb.store.store import Store
+_make = Store._make
+
+def witness(store, line):
+    with open(os.environ.get("WITNESS") or os.path.join(store.location, "..", "steps.log"), "a") as file:
+        file.write(line + "\\n")
+
+def make_before_witnesses(self, kind, digest, *others):
+    witness(self, f"began {kind}/{digest}")
+    entry = _make(self, kind, digest, *others)
+    if entry is not None:
+        witness(self, f"published {kind}/{digest}")
+    return entry
+
+Store._make = make_before_witnesses
+"""
+"""Goes into every process of a sweep with the toy plugin. Writes down which steps are computed, beside the store or in a file WITNESS."""
 SWEEP: Final[Mapping[str, Any]] = {
     "name": "toy",
     "suites": "toy",
@@ -60,9 +79,9 @@ SWEEP: Final[Mapping[str, Any]] = {
 }
 
 
-def write_site(folder: Path) -> None:
+def write_site(folder: Path, more: str = "") -> None:
     """Put the plugin into a folder, installed."""
-    (folder / "toy_site.py").write_text(PLUGIN)
+    (folder / "toy_site.py").write_text(PLUGIN + more)
     install_plugin(folder, "toy-site", {"toy-site": "toy_site"})
 
 
@@ -94,3 +113,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 def n_finished(output: Path) -> int:
     """Suspects that a store has evidence of."""
     return len(list(output.glob("store/evidence/*/record.json")))
+
+
+def find_repeated(log: Path) -> list[str]:
+    """Steps that were begun, or finished, after they had been finished, in what a witness wrote."""
+    finished, repeated = set[str](), list[str]()
+    for line in log.read_text().splitlines():
+        did, _, step = line.partition(" ")
+        if step in finished:
+            repeated.append(step)
+        if did == "published":
+            finished.add(step)
+    return repeated

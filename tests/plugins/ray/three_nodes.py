@@ -2,8 +2,8 @@
 
     python -m tests.plugins.ray.three_nodes benchmarks/paper/table2.yaml --only seed=0 --folder ~/three-nodes
 
-Says whether every digest, verdict and utility is the same. As long as the sweep takes, three times; what is finished in the
-folder is not made again.
+Says whether every digest, verdict and utility is the same. As long as the sweep takes, three times. What one process has finished in
+the folder is not made again; the nodes begin anew each time.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def main() -> int:
 
 def try_folder(options: argparse.Namespace) -> list[Any]:
     """The store in a folder that all nodes share."""
-    return run_on_nodes("ray", options, None)
+    return run_on_nodes(f"ray-{int(time.time())}", options, None)
 
 
 def try_s3(options: argparse.Namespace) -> list[Any]:
-    """The store in a bucket that all nodes reach; the server keeps it in memory, so this starts anew each time."""
+    """The store in a bucket that all nodes reach, each with a cache of its own."""
     import fsspec
 
     with start_server() as server:
@@ -64,39 +64,47 @@ def try_s3(options: argparse.Namespace) -> list[Any]:
 
 def run_on_nodes(name: str, options: argparse.Namespace, store: str | None) -> list[Any]:
     """The sweep on three nodes; once half of its cells are there, one node is ended with all that runs on it."""
-    with three_nodes() as cluster:
-        n_cells = sum(plan.n_cells for plan in plan_sweep(select_sweep(options.file, options.only, None)))
-        threading.Thread(target=kill_half_way, args=(cluster, options.folder / name, n_cells // 2), daemon=True).start()
+    output = options.folder / name
+    n_cells = sum(plan.n_cells for plan in plan_sweep(select_sweep(options.file, options.only, None)))
+    with three_nodes(output) as cluster:
+        killed = list[int]()
+        threading.Thread(target=kill_half_way, args=(cluster, output, n_cells // 2, killed), daemon=True).start()
         found = run(
             name, options.file, options.only, options.folder, RayExecutor(address=cluster.address, memory=0), store
         )
-        print(f"{name}: {len(cluster.list_all_nodes())} nodes are left", flush=True)
-        return found
+        n_left = len(cluster.list_all_nodes())
+    print(f"{name}: a node was ended after {killed} of {n_cells} cells; {n_left} are left", flush=True)
+    if n_left != 2 or not killed or not 0 < killed[0] < n_cells:
+        raise RuntimeError("no node was ended half-way")
+    return found
 
 
 @contextmanager
-def three_nodes() -> Iterator[Any]:
+def three_nodes(output: Path) -> Iterator[Any]:
     """A cluster of three nodes of one CPU each."""
     from ray.cluster_utils import Cluster
 
     import amb_ray.pool  # noqa: F401 (sets Ray's variables before Ray is imported)
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    nodes = [
+        {**NODE, "env_vars": {"AMB_STORE_CACHE": str(output.absolute() / f"cache-{number}")}} for number in range(3)
+    ]
+    cluster = Cluster(initialize_head=True, head_node_args={**nodes[0], "include_dashboard": False})
     try:
-        cluster.add_node(**NODE)
-        cluster.add_node(**NODE)
+        for node in nodes[1:]:
+            cluster.add_node(**node)
         cluster.wait_for_nodes()
         yield cluster
     finally:
         cluster.shutdown()
 
 
-def kill_half_way(cluster: Any, output: Path, n: int) -> None:
+def kill_half_way(cluster: Any, output: Path, n: int, killed: list[int]) -> None:
     """End the last node at once when so many cells are there."""
     while count_cells(output) < n:
         time.sleep(0.2)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-    print(f"a node was ended after {count_cells(output)} cells", flush=True)
+    killed.append(count_cells(output))
 
 
 def count_cells(output: Path) -> int:

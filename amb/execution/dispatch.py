@@ -78,8 +78,10 @@ class Dispatcher:
         while planned not in self._done:
             if not is_asked_to_stop():
                 self._hand_out()
-            elif not self._held:
-                stop_if_asked()
+            else:
+                self._take_back()
+                if not self._held:
+                    stop_if_asked()
             for report in self._pool.wait(self._until_overdue()):
                 self._take_report(report)
             self._end_overdue()
@@ -93,6 +95,12 @@ class Dispatcher:
                 return
             plan, job = planned
             self._submit(_Held(planned, make_order(self._plans[plan], job, self._frame_of(plan)), tries=1))
+
+    def _take_back(self) -> None:
+        """What has not begun is not to begin."""
+        for number in [number for number, held in self._held.items() if held.began is None]:
+            self._pool.kill(number)
+            del self._held[number]
 
     def _submit(self, held: _Held) -> None:
         number, order = next(self._numbers), held.order
@@ -109,6 +117,8 @@ class Dispatcher:
         del self._held[report.number]
         if report.event == "done":
             self._finish(held, report.result)
+        elif is_asked_to_stop():  # the same command tries it again
+            return
         elif held.tries <= self._limits.retries:
             self._submit(_Held(held.planned, held.order, held.tries + 1))
         else:

@@ -95,8 +95,13 @@ def _arrive(location: str, quiet: bool, version: str) -> WorkFunction | Callable
         worker = _open_worker(location, quiet, version)
     except AmbError as error:
         stopped = Stopped(str(error))
-        return lambda _: stopped
-    return WorkFunction(lambda: worker, location, quiet)
+    except Exception as error:  # noqa: BLE001 (a broken environment can raise anything)
+        stopped = Stopped(
+            f"A worker cannot begin: {type(error).__name__}: {error}. Install the same packages everywhere."
+        )
+    else:
+        return WorkFunction(lambda: worker, location, quiet)
+    return lambda _: stopped
 
 
 def _open_worker(location: str, quiet: bool, version: str) -> Worker:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-from amb.errors import AmbError, PluginError
+from amb.errors import AmbError, PluginError, StoreError
 from amb.plugin import specs as hookspecs
 from amb.plugin.registry import Plugin, Registry
 from amb.runtime.guard import guard_process
@@ -87,7 +87,10 @@ class Manager:
         return registry
 
     def notify(self, hook: str, **arguments: Any) -> list[str]:
-        """Call a lifecycle hook; returns the warnings to show, for an observer must never cost a result."""
+        """Call a lifecycle hook; returns the warnings to show, for an observer must never cost a result.
+
+        Raises StoreError: results that cannot be kept end a run.
+        """
         warnings = []
         for implementation in reversed(
             getattr(self._pm.hook, hook).get_hookimpls()
@@ -96,6 +99,8 @@ class Manager:
                 wanted = {name: arguments[name] for name in implementation.argnames}
                 with guard_process():
                     implementation.function(**wanted)
+            except StoreError:
+                raise
             except AmbError as error:  # its text is for the user
                 warnings.append(f"plugin '{implementation.plugin_name}': {error}")
             except Exception as error:

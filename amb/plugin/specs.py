@@ -62,7 +62,7 @@ def amb_register_executors() -> Sequence[type[Executor]]:  # type: ignore[empty-
 
 
 # Lifecycle: called in the parent process only. Return values are ignored; an exception is shown as a warning
-# and never costs a result.
+# and never costs a result, but for a StoreError, which says that results cannot be kept and ends the run.
 
 
 @hookspec

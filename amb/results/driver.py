@@ -97,7 +97,7 @@ class Driver:
     def _heed_request(self) -> None:
         """The first request finishes what is under way, a second one does not."""
         asked = read_request(self.output, self.status)
-        if asked == self._asked:
+        if asked in ("", self._asked):  # "": none yet, or it cannot be read at the moment
             return
         self._asked = asked
         with self._changed:

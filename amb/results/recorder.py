@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from amb.errors import StoreError
 from amb.plugin.specs import hookimpl
 from amb.results.driver import find_driver
 from amb.results.lines import write_line
@@ -38,9 +43,9 @@ def amb_cell_started(run: Run, cell: Cell) -> None:
 @hookimpl
 def amb_cell_finished(run: Run, result: CellResult) -> None:
     """Append the cell to results.jsonl, so that a killed run leaves what it finished."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(write_line(result.to_json(), run.id, run.n_finished))
+    with _explaining(run):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        _append(run.folder / "results.jsonl", write_line(result.to_json(), run.id, run.n_finished).encode())
     if run.notes.get(_NOTE) != _describe_known(run):
         _write_header(run)
     if driver := find_driver(run):
@@ -74,10 +79,36 @@ def _describe_known(run: Run) -> tuple[bool, int]:
 
 
 def _write_json(run: Run, content: Mapping[str, Any]) -> None:
-    run.folder.mkdir(parents=True, exist_ok=True)
     from amb.results.document import seal
 
     text = json.dumps(seal(content), indent=1, allow_nan=False)
     draft = run.folder / ".run.json"
-    draft.write_text(text + "\n", encoding="utf-8")
-    draft.replace(run.folder / "run.json")
+    with _explaining(run):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(run.folder / "run.json")
+
+
+def _append(path: Path, line: bytes) -> None:
+    """The whole line or nothing of it: half a line would take the next one with it. Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        before, written = file.tell(), 0
+        try:
+            written = file.write(line)
+        finally:
+            if written < len(line):
+                file.truncate(before)
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _explaining(run: Run) -> Iterator[None]:
+    """Results that cannot be kept end the run, for nobody would miss them later. Raises StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"The results in {run.folder} cannot be written: {error.strerror}. Free space, and give the same command again: "
+            "what is in the store is not computed anew."
+        ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -65,6 +66,8 @@ class SweepStatus:
     beat: int = 0
     """Counts how often this was written."""
     beat_at: float = 0.0
+    silence: float | None = None
+    """Seconds since it was written, by the clock of the file system; None where that is not known. Of whoever reads it."""
 
     @property
     def left(self) -> int:
@@ -86,9 +89,9 @@ class SweepStatus:
         """Whether the driver has said that it is over."""
         return self.state in _ENDED
 
-    def silent_for(self, now: float | None = None) -> float:
-        """Seconds since it was written, if the clocks of the machines agree."""
-        return max(0.0, (time.time() if now is None else now) - self.beat_at)
+    def silent_for(self) -> float:
+        """Seconds since it was written; where the file system does not say, if the clocks of the machines agree."""
+        return max(0.0, time.time() - self.beat_at if self.silence is None else self.silence)
 
     def is_gone(self) -> bool:
         """Whether the driver ended without a word, as one that was killed: certain on its machine, likely elsewhere."""
@@ -99,7 +102,7 @@ class SweepStatus:
     def to_json(self) -> dict[str, Any]:
         """As `amb status --format json` prints it."""
         named = asdict(self)
-        process = named.pop("process")
+        process, _ = named.pop("process"), named.pop("silence")
         found = {"left": self.left, "running": self.running, "seconds_left": self.seconds_left}
         times = {name: _spell_time(named[name]) for name in ("began", "beat_at")}
         whose = {"host": process["host"], "pid": process["process"]}
@@ -118,13 +121,14 @@ def write_status(output: Path, status: SweepStatus) -> None:
     path = _find_path(output, status, "json")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(asdict(status), allow_nan=False) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(asdict(replace(status, silence=None)), allow_nan=False) + "\n", encoding="utf-8")
     draft.replace(path)
 
 
 def read_statuses(output: Path) -> list[SweepStatus]:
     """What every driver of an output folder has said last, the latest at the end. What is no status is passed over."""
-    found = (_read_status(path) for path in (output / FOLDER).glob("[!.]*.json"))
+    now = _read_clock(output / FOLDER)
+    found = (_read_status(path, now) for path in (output / FOLDER).glob("[!.]*.json"))
     return sorted(filter(None, found), key=lambda status: (status.began, status.driver))
 
 
@@ -174,10 +178,22 @@ def _find_path(output: Path, status: SweepStatus, ending: str) -> Path:
     return output / FOLDER / f"{status.sweep}.{status.driver}.{ending}"
 
 
-def _read_status(path: Path) -> SweepStatus | None:
+def _read_clock(folder: Path) -> float | None:
+    """The time by the clock that stamps the folder's files: on a shared disk that of no machine that drives. None where none can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"tick")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
+
+
+def _read_status(path: Path, now: float | None) -> SweepStatus | None:
     """What lies in a file; None for what is none, or of another version."""
     try:
-        status = _parse_status(read_json_object(path, _LARGEST))
+        silence = None if now is None else now - path.stat().st_mtime
+        status = _parse_status({**read_json_object(path, _LARGEST), "silence": silence})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return status if status and path.name == f"{status.sweep}.{status.driver}.json" else None

@@ -17,6 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from amb.cli import cli, stop_command
+from amb.results import driver as driver_module
+from amb.results.lines import read_lines
 from amb.results.status import (
     GONE_SECONDS,
     SweepStatus,
@@ -28,6 +30,7 @@ from amb.results.status import (
 )
 from amb.runtime.processes import ProcessName, name_this_process
 from tests.installed import install_plugin
+from tests.store.test_faults import small_disk
 
 ROOT = Path(__file__).parents[2]
 QUICK = "suites: scale\nmethods: noop\nattacks:\n- touch: {a: [1, 2, 3]}\n"
@@ -218,6 +221,25 @@ def test_a_finished_sweep_is_not_gone_through_again(amb: Any) -> None:
     assert (status().cells, status().kept, status().done) == (15, 10, 5)
 
 
+@pytest.mark.parametrize("pages", [2, 3, 4, 5])
+def test_results_that_cannot_be_kept_end_the_sweep(pages: int, amb: Any, tmp_path: Path) -> None:
+    """The disk of the results is full, that of the store is not."""
+    with small_disk(tmp_path / "disk") as disk:
+        filler, asked = disk / "filler", ("sweep", "s.yaml", "--output-dir", str(disk / "out"), "--store", "store")
+        filler.write_bytes(bytes(2**20 - 4096 * pages))
+        Path("s.yaml").write_text(QUICK)
+        code, _, err = run(amb, *asked)
+        assert code == 1, err
+        assert err.splitlines()[-1].startswith(f"amb: The results in {disk}/out/runs/")
+        assert "cannot be written: No space left on device. Free space" in err
+        for lines in disk.glob("out/runs/*/results.jsonl"):
+            assert read_lines(lines, lines.parent.name).damaged == [], "half a line was written"
+        filler.unlink()
+        code, out, err = run(amb, *asked)
+        assert code == 0, err
+        assert "5 cells of scale" in out
+
+
 @pytest.mark.parametrize("lost", ["evidence", "line", "failed"])
 def test_a_run_that_lacks_anything_is_made_again(amb: Any, lost: str) -> None:
     Path("s.yaml").write_text(QUICK)
@@ -259,11 +281,33 @@ def test_a_driver_elsewhere_is_gone_when_it_says_nothing(elsewhere: SweepStatus)
     assert "process 7 on far" in result.output
     assert result.return_value == 0
 
-    write_status(Path("out"), replace(elsewhere, beat_at=time.time() - GONE_SECONDS - 1))
+    write_status(Path("out"), replace(elsewhere, beat_at=time.time() - 3600))
+    assert find_running(Path("out")), "its clock is late, and it has just written"
+
+    age_status(Path("out"), elsewhere, GONE_SECONDS + 1)
     assert find_running(Path("out")) == []
     result = CliRunner().invoke(cli, ["status", "--output-dir", "out"], standalone_mode=False)
     assert "process 7 on far, has said nothing for 31 s" in result.output
     assert result.return_value == 1
+
+
+def age_status(output: Path, status: SweepStatus, seconds: float) -> None:
+    """As if it had been written so long ago."""
+    path = output / "sweeps" / f"{status.sweep}.{status.driver}.json"
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+
+def test_a_request_that_has_gone_stops_nothing(elsewhere: SweepStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the folder cannot be reached for a moment: a request to finish does not become one to stop now."""
+    asked = list[str]()
+    monkeypatch.setattr(driver_module, "interrupt", lambda: asked.append("now"))
+    monkeypatch.setattr(driver_module, "ask_to_stop", lambda: asked.append("finish"))
+    driver = driver_module.Driver(Path("out"), elsewhere, lambda _: None)
+    for request in ("finish", None, "finish"):
+        path = Path("out/sweeps/s.0123.stop")
+        path.write_text(request) if request else path.unlink()
+        driver._heed_request()
+    assert asked == ["finish"]
 
 
 def test_a_driver_that_does_not_answer_is_named(elsewhere: SweepStatus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from amb.execution.dispatch import Dispatcher, Limits
 from amb.execution.job_queue import JobQueue
 from amb.execution.jobs import EmbedJob, Order, Outcome, PlannedJob, ProfileJob, SuspectJob, frame_of, make_order
 from amb.execution.worker import Stopped, WorkFunction
+from amb.runtime.stopping import ask_to_stop, forget_request
 
 LIMITS = Limits()
 
@@ -171,6 +172,33 @@ def test_what_takes_too_long_is_killed_and_fails_in_one_line(monkeypatch: pytest
     assert outcome.reason == "m0 on endless: stopped after 60 s, the most that a step may take (--step-timeout)"
     assert len(pool.killed) == 1
     assert found[PlannedJob(0, SuspectJob(0, 2))].status == "ok"
+
+
+def test_asked_to_stop_only_what_has_begun_is_finished() -> None:
+    """Of three jobs that the pool holds one has begun; the others are taken back, and no lost one is tried again."""
+    plans = [make_plan(1, ["a", "b", "c", "d", "e"])]
+    pool = MadeUpPool(3, lambda order: Outcome("ok", facts=order.what))
+    do = Dispatcher(plans, pool, lambda _: amb.Needs(), LIMITS).runner_of(0)
+    do(ProfileJob())
+    do(EmbedJob(0))
+    answered, wait = len(pool.given), pool.wait
+
+    def ask_once_begun(seconds: float) -> Iterator[amb.Report]:
+        for report in wait(seconds):
+            yield report
+            if report.event == "begun":
+                ask_to_stop()
+
+    pool.wait = ask_once_begun  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for at in range(5):
+                do(SuspectJob(0, at))
+    finally:
+        forget_request()
+    assert len(pool.given) > answered
+    assert not pool.held
+    assert len(pool.killed) == 2
 
 
 def test_a_store_that_cannot_be_written_stops_the_sweep() -> None:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from amb.errors import StoreError
-from amb.store.drafts import new_tag
 from amb.store.entries import RECORD, Damaged
 from amb.store.listing import EntrySize
 from amb.store.store import Store, explain_errors
 
 
 def copy_entries(source: Store, target: Store, entries: Iterable[EntrySize]) -> Iterator[tuple[EntrySize, str]]:
-    """Each entry and what came of it: `copied`, `there` already, or `damaged: ` and how. Every file is checked on the way.
+    """Each entry and what came of it: `copied`, `there` already or being computed there, or `damaged: ` and how.
+
+    Every file is checked on the way.
 
     Goes on where it was stopped: an entry is there whole or not at all. Raises StoreError.
     """
@@ -36,8 +37,10 @@ def _copy_entry(source: Store, target: Store, entry: EntrySize) -> bool:
         text = source.place.read_text(entry.kind, entry.digest)
     if found is None or text is None:
         raise Damaged(f"{RECORD} is gone")
-    with explain_errors(target.place):
-        draft = target.place.open_draft(entry.kind, entry.digest, new_tag())
+    with target.hold(entry.kind, entry.digest) as lease, explain_errors(target.place):
+        if lease is None:
+            return False
+        draft = target.place.open_draft(entry.kind, entry.digest, lease.tag)
         try:
             for name in found.record["files"]:
                 shutil.copy(found.folder / name, draft / name)

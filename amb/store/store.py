@@ -56,7 +56,7 @@ class Store:
                     return found
             except Damaged:  # whoever gets the lease deals with it
                 pass
-            with self._hold(kind, digest) as lease:
+            with self.hold(kind, digest) as lease:
                 if lease and (entry := self._get_or_make_held(kind, digest, inputs, make, lease)):
                     return entry
             if lease is None:
@@ -80,7 +80,7 @@ class Store:
         return StoreEntry(digest, found.folder, found.record["facts"], cached=True) if found else None
 
     @contextmanager
-    def _hold(self, kind: str, digest: str) -> Iterator[Lease | None]:
+    def hold(self, kind: str, digest: str) -> Iterator[Lease | None]:
         """The lease of a step while one is at it; None where somebody else has it."""
         with explain_errors(self.place):
             lease = self.leases.take(f"{kind}-{digest}")

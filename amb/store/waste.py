@@ -43,8 +43,11 @@ def find_waste(
     entries = {(each.kind, each.digest) for each in listing.entries}
     for (kind, digest), files in listing.files.items():
         if f"{kind}-{digest}" not in held:
-            named = _list_named(store, kind, digest) if (kind, digest) in entries else set()
-            waste.files += [file for file in files if named is not None and file.path.split("/", 2)[2] not in named]
+            is_there = (kind, digest) in entries
+            named = _list_named(store, kind, digest) if is_there else set()
+            lost = [file for file in files if named is not None and file.path.split("/", 2)[2] not in named]
+            if lost and not _has_begun(store, listing, kind, digest, is_there=is_there):
+                waste.files += lost
     if referred is not None:
         waste.entries = _find_unreferred(store, listing, referred)
     if cache and isinstance(store.place, RemotePlace):
@@ -91,6 +94,15 @@ def _read_name(file: StoredFile) -> tuple[str, int | None]:
     step, _, rest = parts[1].partition(".")
     name = parts[2] if len(parts) > 2 and not rest else rest
     return step, int(name) if name.isdecimal() else None
+
+
+def _has_begun(store: Store, listing: Listing, kind: str, digest: str, *, is_there: bool) -> bool:
+    """Whether somebody has begun a step, or finished one that was not there, since the store was listed."""
+    step = f"{kind}-{digest}"
+    listed = {number for file in listing.others for name, number in [_read_name(file)] if name == step}
+    if set(store.leases.slots.numbers(step)) - listed:
+        return True
+    return not is_there and store.place.read_text(kind, digest) is not None
 
 
 def _belongs_to(held: Collection[str], file: StoredFile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from amb.cli import main
 from amb.runtime.processes import ProcessName
 from amb.store import waste
+from amb.store.copies import copy_entries
 from amb.store.leases import Claim, Leases
+from amb.store.listing import list_store
 from amb.store.places import StoredFile
 from amb.store.store import Store
 
@@ -143,6 +146,32 @@ def test_gc_removes_what_the_dead_left_and_nothing_of_the_living(
     assert living.is_held()
     assert store.leases.slots.numbers("thing-2") == []
     assert store.leases.slots.numbers("thing-1") != []
+
+
+def test_gc_spares_what_is_being_copied(store: Store, tmp_path: Path) -> None:
+    target, seen = Store(tmp_path / "copy", lease_seconds=1.0), list[list[StoredFile]]()
+    publish = target.place.publish
+
+    def look_before_publishing(kind: str, digest: str, draft: Path, record: bytes) -> Any:
+        seen.append(waste.find_waste(Store(target.location), None).files)
+        return publish(kind, digest, draft, record)
+
+    target.place.publish = look_before_publishing  # type: ignore[method-assign]
+    outcomes = [came for _, came in copy_entries(store, target, list_store(store).entries)]
+    assert outcomes == ["copied"] * 4
+    assert seen == [[]] * 4
+
+
+def test_gc_spares_a_step_that_begins_while_it_lists(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an object store: its lease is taken after the leases were listed, its files are there before the entries are."""
+    store, other = Store(bucket), Store(bucket)
+    listed, lease = list_store(store), other.leases.take(f"model-{MODEL[:32]}")
+    assert lease
+    upload = StoredFile(f"model/{MODEL[:32]}/file.bin", 9, 0.0)
+    monkeypatch.setattr(waste, "list_store", lambda _: replace(listed, files={("model", MODEL[:32]): [upload]}))
+    assert waste.find_waste(store, None).files == []
+    lease.release()
+    assert waste.find_waste(store, None).files == [upload]
 
 
 def test_what_results_refer_to_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

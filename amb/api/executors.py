@@ -48,6 +48,11 @@ class Pool(ABC):
     def width(self) -> int:
         """How many assignments to hand over at once: those that compute, and a few that wait so that no worker does."""
 
+    @property
+    def places(self) -> int:
+        """How many compute at the same moment, as far as is known; `width` where nothing waits."""
+        return self.width
+
     @abstractmethod
     def submit(self, assignment: Assignment) -> None:
         """Have it computed as soon as a worker and what it needs are free. Returns at once."""

@@ -100,7 +100,7 @@ def execute_sweep(
         for index, plan in enumerate(plans):
             facts = {
                 **find_provenance(manager.plugins),
-                "jobs": pool.width,
+                "jobs": pool.places,
                 "executor": way.executor.name,
                 "plan_digest": identify_plan(plan, manager.registry),
             }

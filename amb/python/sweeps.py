@@ -24,6 +24,7 @@ from amb.python.runs import DEFAULT_OUTPUT
 from amb.results.collect import collect_runs, find_runs
 from amb.results.driver import begin_status, driving
 from amb.results.finished import FinishedRun, find_finished
+from amb.results.status import find_unended
 from amb.runtime.compute import Compute, pick_compute
 from amb.runtime.progress import Progress, open_bar
 from amb.runtime.wording import count
@@ -131,6 +132,8 @@ def run_sweep(
         driving(output, status, progress.say) as driver,
         open_bar(progress, f"sweep {chosen.name}", status.cells) as driver.show,
     ):
+        if not left and find_unended(output, chosen.name):  # killed when all was there: nobody else would say so
+            driver.start(workers=0)
         runs = execute_sweep(chosen.name, left, manager(), output, way, progress, store) if left else []
     succeeded = not any(each.failed for each in runs)
     made = find_runs(output, runs=[each.id for each in runs]) if runs else []

@@ -10,7 +10,7 @@ from typing import Any, Final
 from amb.errors import BadParamsError, MissingError, StoreError, near_names
 from amb.results.document import is_sealed
 from amb.results.latest import keep_latest
-from amb.results.lines import LARGEST, Lines, read_lines, read_plain_lines, warn_of_damage
+from amb.results.lines import Lines, read_lines, read_plain_lines, warn_of_damage
 from amb.results.plain_json import parse_json
 from amb.results.versions import READABLE, SCHEMA, list_readable, upgrade_cell
 from amb.runtime.regular_files import read_file
@@ -120,6 +120,8 @@ def as_collected(document: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema": document["schema"], "runs": [document["run"]], "cells": cells}
 
 
+_LARGEST: Final = 2**28
+"""Bytes of a run.json, which repeats two hundred cells at most."""
 _PARTS: Final = ("runs", "cells")
 
 
@@ -140,7 +142,7 @@ def open_run(folder: Path) -> StoredRun:
     """A run without its cells. Raises StoreError where run.json is damaged or of a schema that is not read."""
     path = folder / "run.json"
     try:
-        document = parse_json(read_file(path, LARGEST))
+        document = parse_json(read_file(path, _LARGEST))
         facts, schema, cells = document["run"], document.get("schema", 1), document.get("cells", [])
         why = "" if {"id", "suite", "owner"} <= set(facts) else "it does not say which run it is"
         if not isinstance(cells, list) or not is_sealed(document):

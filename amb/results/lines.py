@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from amb.errors import StoreError, printable
 from amb.results.plain_json import parse_json
-from amb.runtime.regular_files import read_file
+from amb.runtime.regular_files import open_file
 
 NUMBER: Final = "line"
 """Key of a line beside those of its cell: its place in the file, from 1."""
 DIGEST: Final = "line_digest"
 """Key of a line beside those of its cell: of the cell, the number and the run."""
-LARGEST: Final = 2**30
-"""Bytes of a file of results; ten thousand cells take twenty million."""
+LONGEST: Final = 2**24
+"""Bytes of a line: a cell takes two thousand, and what is no results at all shall not fill the memory."""
 
 
 class Lines(NamedTuple):
@@ -47,16 +47,13 @@ def read_lines(path: Path, run: str, n: int = 0) -> Lines:
     `n` is how many there have to be, 0 where the run was killed before it could say: then a line cut short at the end
     is left out without a word.
     """
-    text = _read_text(path)
-    lines = text.splitlines()
-    is_cut = bool(lines) and not text.endswith("\n")
     found: dict[int, dict[str, Any]] = {}
     damaged = set()
-    for at, line in enumerate(lines, 1):
+    for at, (line, is_whole) in enumerate(_read_text(path), 1):
         number, cell = parse_line(line, run)
         if cell is not None:
             found[number] = cell
-        elif not (is_cut and at == len(lines)):
+        elif is_whole:
             damaged.add(at)
     missing = set(range(1, max(n, *found, 0) + 1 if found else n + 1)) - set(found)
     return Lines([found[number] for number in sorted(found)], sorted((damaged - set(found)) | missing))
@@ -68,15 +65,14 @@ def read_plain_lines(path: Path) -> Lines:
 
     from amb.results.schema import CellForm
 
-    text = _read_text(path)
-    found, lines = Lines([], []), text.splitlines()
-    for number, line in enumerate(lines, 1):
+    found = Lines([], [])
+    for number, (line, is_whole) in enumerate(_read_text(path), 1):
         try:
             cell = parse_json(line)
             CellForm.model_validate(cell)
             found.cells.append(cell)
         except (ValueError, ValidationError):
-            if number < len(lines) or text.endswith("\n"):
+            if is_whole:
                 found.damaged.append(number)
     return found
 
@@ -114,12 +110,13 @@ def _digest_line(cell: Mapping[str, Any], run: str, number: int) -> str:
     return digest_of([run, number, cell])
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each line of a file, and whether its end was written. Raises StoreError."""
     try:
-        return read_file(path, LARGEST).decode(errors="replace")
+        with open_file(path) as file:
+            while line := file.readline(LONGEST):
+                yield line.decode(errors="replace"), line.endswith(b"\n")
     except FileNotFoundError:
-        return ""
+        return
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read ({error.strerror}). Delete it, and run the same command again."
-        ) from None
+        raise StoreError(f"{path} cannot be read ({error.strerror}). Run the same command again without it.") from None

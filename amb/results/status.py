@@ -147,6 +147,11 @@ def find_running(output: Path, sweep: str | None = None) -> list[SweepStatus]:
     return [status for status in found if not status.has_ended and not status.is_gone()]
 
 
+def find_unended(output: Path, sweep: str) -> list[SweepStatus]:
+    """What drivers of a sweep have left that did not come to say that they are over."""
+    return [status for status in read_statuses(output) if status.sweep == sweep and not status.has_ended]
+
+
 def forget_ended(output: Path, sweep: str) -> None:
     """Remove what earlier drivers of a sweep have left."""
     for status in read_statuses(output):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from amb.errors import BadParamsError
+from amb.runtime.processes import count_cores
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ def pick_threads(wanted: int | None, device: str) -> int:
     """How many threads read images ahead: as asked; else up to 8 beside a GPU, and none beside a busy CPU."""
     if wanted is not None:
         return wanted
-    return 0 if device == "cpu" else min(8, os.cpu_count() or 1)
+    return 0 if device == "cpu" else min(8, count_cores())
 
 
 def dtype_of(precision: Precision) -> torch.dtype:

@@ -36,6 +36,11 @@ class ProcessName:
         return self.is_here and (not is_alive(self.process) or _find_start(self.process) not in ("", self.started))
 
 
+def count_cores() -> int:
+    """The cores that this process may use: all, or those that a job scheduler has left it."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def name_this_process() -> ProcessName:
     """The process that asks."""
     process = os.getpid()

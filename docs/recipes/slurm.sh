@@ -8,7 +8,7 @@
 #SBATCH --gpus-per-task=4
 #SBATCH --mem=128G
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:INT@120   # two minutes before the end: stop as Ctrl-C does, so that the next job goes on from there
+#SBATCH --signal=B:INT@120   # two minutes before the end: stop, so that the next job goes on from there
 
 set -euo pipefail
 file=${1:?usage: sbatch slurm.sh FILE.yaml}
@@ -22,7 +22,7 @@ head=${nodes[0]}
 address=$head:$((20000 + SLURM_JOB_ID % 20000)) # jobs that share a node do not share a port
 
 start() { # start NODE OPTION...: one part of the cluster, which lasts as long as this job
-    srun --nodes=1 --ntasks=1 --nodelist="$1" --overlap ray start "${@:2}" --block \
+    srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$1" --overlap ray start "${@:2}" --block \
         --num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "${SLURM_GPUS_PER_TASK:-0}" --disable-usage-stats &
 }
 
@@ -31,10 +31,11 @@ sleep 30
 for node in "${nodes[@]:1}"; do start "$node" --address "$address"; done
 sleep 30
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
-    amb sweep "$file" --executor ray --address "$address" --device cuda --output-dir "$SLURM_SUBMIT_DIR/amb-results" &
+results=$SLURM_SUBMIT_DIR/amb-results
+srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$head" --overlap \
+    amb sweep "$file" --executor ray --address "$address" --device cuda --output-dir "$results" &
 sweep=$!
-trap 'kill -INT "$sweep"' INT
+trap 'amb stop --now --output-dir "$results"' INT # srun keeps the first signal to itself
 wait "$sweep" && code=0 || code=$?
 wait "$sweep" 2>/dev/null || true # a signal ends the first wait; the sweep still writes what it has
 exit "$code"

@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,24 +53,30 @@ class RayPool(amb.Pool):
         # A worker keeps its models for the next task: without `max_calls=0` Ray ends it after each one that had a GPU.
         self._task = ray.remote(num_returns="streaming", max_retries=0, max_calls=0)(_compute)
         self._compute = ray.put(compute)
-        self._running: dict[Any, int] = {}
+        self._running: dict[Any, tuple[int, amb.Needs]] = {}
         self._looked = -math.inf
         self._fitted = time.monotonic()
         self._places = 0
 
     @property
     def width(self) -> int:
+        return self.places + self._executor.queued
+
+    @property
+    def places(self) -> int:
+        """Of all machines together, for usual jobs."""
         if time.monotonic() - self._looked > _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._places = sum(_count_places(node, self._usual) for node in ray.nodes() if node["Alive"])
-            self._require_places()
-        return max(1, self._places) + self._executor.queued
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+            self._places = sum(_count_places(node, self._usual) for node in nodes)
+            self._require_room(nodes)
+        return max(1, self._places)
 
     def submit(self, assignment: amb.Assignment) -> None:
         needs = self._executor.choose(assignment.needs)
         options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory_mib * 2**20 or None}
         answers = self._task.options(name=assignment.name, **options).remote(self._compute, assignment.load)
-        self._running[answers] = assignment.number
+        self._running[answers] = assignment.number, needs
 
     def wait(self, seconds: float) -> Iterator[amb.Report]:
         if not self._running:
@@ -82,7 +88,7 @@ class RayPool(amb.Pool):
             yield self._read(answers)
 
     def kill(self, number: int) -> None:
-        for answers in [each for each, its in self._running.items() if its == number]:
+        for answers in [each for each, (its, _) in self._running.items() if its == number]:
             ray.cancel(answers, force=True)
             del self._running[answers]
 
@@ -96,7 +102,7 @@ class RayPool(amb.Pool):
 
     def _read(self, answers: Any) -> amb.Report:
         """The next answer of a task that has one."""
-        number = self._running[answers]
+        number, _ = self._running[answers]
         try:
             event, result = ray.get(next(answers))
         except (exceptions.RayError, StopIteration) as error:
@@ -106,13 +112,16 @@ class RayPool(amb.Pool):
             del self._running[answers]
         return amb.Report(number, event, result)
 
-    def _require_places(self) -> None:
-        """Machines may be on their way, but not for ever. Raises AmbError."""
-        now, usual = time.monotonic(), self._usual
-        self._fitted = now if self._places else self._fitted
+    def _require_room(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        """Every job finds a machine that is large enough for it, or one is on its way, but not for ever. Raises AmbError."""
+        asked = {self._usual, *(needs for _, needs in self._running.values())}
+        lacking = [needs for needs in asked if not any(_count_places(node, needs) for node in nodes)]
+        now = time.monotonic()
+        self._fitted = self._fitted if lacking else now
         if now - self._fitted > _PATIENCE_SECONDS:
+            needs = lacking[0]
             raise amb.AmbError(
-                f"No machine of the Ray cluster has {usual.cpus:g} cores, {usual.gpus:g} GPUs and {usual.memory_mib / 1024:.1f} "
+                f"No machine of the Ray cluster has {needs.cpus:g} cores, {needs.gpus:g} GPUs and {needs.memory_mib / 1024:.1f} "
                 "GiB for a job, and none came. Ask for less: --executor ray:cpus=1,gpus=0,memory=1."
             )
 

@@ -240,6 +240,18 @@ def test_results_that_cannot_be_kept_end_the_sweep(pages: int, amb: Any, tmp_pat
         assert "5 cells of scale" in out
 
 
+def test_a_driver_killed_when_all_was_there_is_said_to_be_over(amb: Any) -> None:
+    Path("s.yaml").write_text(QUICK)
+    assert run(amb, "sweep", "s.yaml", "--output-dir", "out")[0] == 0
+    (path,) = Path("out/sweeps").glob("*.json")
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "state": "running"}))
+    assert run(amb, "status", "--output-dir", "out")[0] == 1, "it says that it goes on, and its process is gone"
+    assert run(amb, "sweep", "s.yaml", "--output-dir", "out")[0] == 0
+    assert status().state == "finished"
+    assert run(amb, "status", "--output-dir", "out")[0] == 0
+
+
 @pytest.mark.parametrize("lost", ["evidence", "line", "failed"])
 def test_a_run_that_lacks_anything_is_made_again(amb: Any, lost: str) -> None:
     Path("s.yaml").write_text(QUICK)

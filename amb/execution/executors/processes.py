@@ -17,6 +17,7 @@ from pydantic import Field
 from amb.api.executors import Assignment, Executor, Pool, Report
 from amb.api.needs import Needs
 from amb.runtime.guard import end_process
+from amb.runtime.processes import count_cores
 
 _LEAVE_SECONDS: Final = 10
 """How long an idle worker may take to leave."""
@@ -47,7 +48,7 @@ class Processes(Executor):
     def _list_places(self, usual: Needs) -> list[dict[str, str]]:
         """What the environment of each worker says of its share of the machine."""
         gpus = _find_gpus() if usual.gpus else []
-        n_cores = os.cpu_count() or 1
+        n_cores = count_cores()
         n = self.workers or self.per_gpu * len(gpus) or max(1, n_cores // (self.cores or _USUAL_CORES))
         threads = dict.fromkeys(_THREADS, str(self.cores or max(1, n_cores // n)))
         return [{**threads, _GPUS: gpus[at % len(gpus)]} if gpus else threads for at in range(n)]

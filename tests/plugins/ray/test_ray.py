@@ -59,6 +59,19 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line() -> None:
         RayExecutor(address="ray://head:10001").open(print, amb.Needs())
 
 
+def test_a_job_that_no_machine_has_room_for_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usual jobs fit, this one would wait for ever."""
+    from amb_ray import pool as module
+
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    with RayExecutor(address=cluster.address).open(print, amb.Needs()) as pool:
+        assert (pool.places, pool.width) == (3, 5)
+        pool.submit(amb.Assignment(0, "large", amb.Needs(cpus=64), None))
+        with pytest.raises(amb.AmbError, match="No machine of the Ray cluster has 64 cores, 0 GPUs .* Ask for less"):
+            assert pool.width
+
+
 def test_parameters_speak_before_what_a_job_says() -> None:
     said = amb.Needs(cpus=2, gpus=1, memory_mib=900)
     assert RayExecutor().choose(said) == said

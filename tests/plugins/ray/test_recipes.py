@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,9 @@ def look(manifest: Any, path: str) -> Any:
 
 
 def require_options(command: list[str]) -> None:
-    """Every option of an `amb sweep` is one."""
-    assert command[:2] == ["amb", "sweep"]
-    sweep = LazyGroup.get_command(cli, None, "sweep")
-    known = {flag for param in sweep.params for flag in param.opts}
+    """Every option of a command of `amb` is one."""
+    assert command[0] == "amb"
+    known = {flag for param in LazyGroup.get_command(cli, None, command[1]).params for flag in param.opts}
     assert {word for word in command if word.startswith("--")} <= known
 
 
@@ -48,12 +48,20 @@ def test_the_manifest_has_the_fields_of_a_ray_job() -> None:
         pod = group["template"]["spec"]
         mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}, "head and workers see one store"
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert "nvidia.com/gpu" in head, "the driver runs there, and is given --device cuda"
     require_options(shlex.split(manifest["spec"]["entrypoint"]))
 
 
 def test_the_batch_script_parses_and_calls_what_there_is() -> None:
     path = RECIPES / "slurm.sh"
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True, check=True).stderr == b""
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(path)], check=True)
     text = path.read_text().replace("\\\n", " ")
-    (line,) = [line for line in text.splitlines() if " amb sweep " in line]
-    require_options(shlex.split(line[line.index("amb sweep") :].removesuffix("&")))
+    for command in ("sweep", "stop"):
+        (line,) = [line for line in text.splitlines() if f"amb {command} " in line]
+        require_options(shlex.split(line[line.index(f"amb {command}") :].removesuffix("&").partition("' INT")[0]))
+    assert text.count("srun ") - text.count("# srun ") == text.count('--cpus-per-task="$SLURM_CPUS_PER_TASK"'), (
+        "srun does not take it from the batch script"
+    )

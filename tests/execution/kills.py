@@ -1,8 +1,9 @@
 """Kills the driver, a worker or a node of a sweep again and again, and says whether every result came out once and the same.
 
-    python -m tests.execution.kills [--executor processes|ray] [--kills 50] [--seed 0]
+    python -m tests.execution.kills [--executor processes|ray|bucket] [--kills 50] [--seed 0]
 
-A killed driver is started again, a killed node comes back, a killed worker is the executor's affair. Each sweep that comes
+A killed driver is started again, a killed node comes back, a killed worker is the executor's affair. With `bucket` the workers are
+processes and the store lies on an S3 server. Three of four kills fall on work, the fourth anywhere from start to end. Each sweep that comes
 to its end is compared with that of one process, cell by cell; no step that was in the store may have been begun again, and
 every file of the store must have its digest. Then the next sweep begins, with a store of its own, until so many were killed.
 Twenty minutes on two cores.
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.execution.toy_sweep import SWEEP, WITNESS, find_repeated, write_site
+from tests.store.servers import start_server
 from tests.tracking.kills import read_table, say
 
 NODE: Final = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -34,7 +36,7 @@ WORK: Final = {**SWEEP, "attacks": [*SWEEP["attacks"], {"slow": {"seconds": 1.5,
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--executor", choices=["processes", "ray"], default="processes")
+    asked.add_argument("--executor", choices=["processes", "ray", "bucket"], default="processes")
     asked.add_argument("--kills", type=int, default=50)
     asked.add_argument("--seed", type=int, default=0)
     options = asked.parse_args()
@@ -44,11 +46,13 @@ def main() -> int:
         Path("s.yaml").write_text(json.dumps(WORK))
         paths = [folder, os.environ.get("PYTHONPATH", "")]
         os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "AMB_DISABLE_PLUGINS": "mlflow", "OMP_NUM_THREADS": "1"}
+        started = time.monotonic()
         wait_for(start_sweep("undisturbed", "serial"), "undisturbed")
+        lasting = time.monotonic() - started
         table = read_table("undisturbed")
         say(f"undisturbed: {len(table)} cells")
         with opening(options.executor) as place:
-            return Killer(place, table, random.Random(options.seed)).work(options.kills)
+            return Killer(place, table, lasting, random.Random(options.seed)).work(options.kills)
 
 
 class Processes:
@@ -57,8 +61,19 @@ class Processes:
     victims = ("driver", "worker")
     executor: tuple[str, ...] = ("processes:workers=2",)
 
+    def store_of(self, _: str) -> tuple[str, ...]:
+        """Options of the sweep that say where its store is."""
+        return ()
+
     def find_workers(self, driver: int) -> list[int]:
         return [each for each in list_children(driver) if "spawn_main" in read_command(each)]
+
+
+class Bucket(Processes):
+    """The same, with the store on a server."""
+
+    def store_of(self, output: str) -> tuple[str, ...]:
+        return ("--store", f"s3://kills/{output}")
 
 
 class Cluster:
@@ -69,6 +84,9 @@ class Cluster:
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
         self.executor = ("ray:memory=0", "--address", cluster.address)
+
+    def store_of(self, _: str) -> tuple[str, ...]:
+        return ()
 
     def find_workers(self, _: int) -> list[int]:
         """Processes that Ray has given a job; its agents, with which a node dies, have such names too."""
@@ -88,6 +106,14 @@ def opening(executor: str) -> Iterator[Processes | Cluster]:
     if executor == "processes":
         yield Processes()
         return
+    if executor == "bucket":
+        import fsspec
+
+        with start_server() as server:
+            os.environ |= {**server.environment, "AMB_STORE_CACHE": str(Path("cache").resolve())}
+            fsspec.filesystem("s3").mkdir("kills")
+            yield Bucket()
+        return
     from ray.cluster_utils import Cluster as RayCluster
 
     import amb_ray.pool  # noqa: F401 (sets Ray's variables before Ray is imported)
@@ -106,8 +132,10 @@ def opening(executor: str) -> Iterator[Processes | Cluster]:
 class Killer:
     """Starts, kills, and compares."""
 
-    def __init__(self, place: Processes | Cluster, table: list[dict[str, Any]], drawn: random.Random) -> None:
-        self.place, self.table, self.drawn = place, table, drawn
+    def __init__(
+        self, place: Processes | Cluster, table: list[dict[str, Any]], lasting: float, drawn: random.Random
+    ) -> None:
+        self.place, self.table, self.lasting, self.drawn = place, table, lasting, drawn
         self.faults = 0
         self.killed: Counter[str] = Counter()
 
@@ -139,6 +167,8 @@ class Killer:
 
     def wait_for_moment(self, driver: subprocess.Popen[bytes], output: str) -> bool:
         """Until another step was begun and a while has passed, so that kills fall on work; whether the sweep has ended."""
+        if self.drawn.random() < 0.25:
+            return has_ended(driver, self.drawn.uniform(0, self.lasting))
         steps = Path(output, "steps.log")
         before = steps.stat().st_size if steps.exists() else 0
         while not has_ended(driver, 0.1):
@@ -147,7 +177,9 @@ class Killer:
         return True
 
     def start(self, output: str) -> subprocess.Popen[bytes]:
-        return start_sweep(output, *self.place.executor, "--retries", "50")
+        os.environ["WITNESS"] = str(Path(output, "steps.log").resolve())
+        Path(output).mkdir(exist_ok=True)
+        return start_sweep(output, *self.place.executor, "--retries", "50", *self.place.store_of(output))
 
     def kill(self, victim: str, driver: subprocess.Popen[bytes]) -> bool:
         """Whether there was something to kill."""
@@ -169,7 +201,14 @@ class Killer:
             self.fault(f"{output}: another table")
         for step in find_repeated(Path(output, "steps.log")):
             self.fault(f"{output}: {step} was begun again")
-        command = [sys.executable, "-m", "amb", "store", "verify", "--output-dir", output]
+        command = [
+            sys.executable,
+            "-m",
+            "amb",
+            "store",
+            "verify",
+            *(self.place.store_of(output) or ("--output-dir", output)),
+        ]
         verified = subprocess.run(command, capture_output=True, text=True, check=False)
         if verified.returncode:
             self.fault(f"{output}: {verified.stdout[-500:]} {verified.stderr[-500:]}")

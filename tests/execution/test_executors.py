@@ -16,6 +16,7 @@ import amb
 from amb.errors import BadParamsError, UsageError
 from amb.execution.dispatch import Limits
 from amb.execution.execute import Way
+from amb.execution.executors import processes
 from amb.execution.executors.processes import Processes
 from amb.execution.executors.serial import Serial
 from amb.execution.jobs import Order
@@ -59,7 +60,7 @@ def environment_of(executor: Processes, usual: amb.Needs) -> list[tuple[str | No
 
 
 def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(processes, "count_cores", lambda: 16)
     on_cpu, on_gpu = amb.Needs(gpus=0), amb.Needs()
     assert environment_of(Processes(), on_cpu) == [(None, "4")] * 4
     assert environment_of(Processes(cores=8), on_cpu) == [(None, "8")] * 2

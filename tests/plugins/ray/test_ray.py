@@ -65,9 +65,9 @@ def test_a_job_that_no_machine_has_room_for_is_said(cluster: Any, monkeypatch: p
 
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
-    with RayExecutor(address=cluster.address).open(print, amb.Needs()) as pool:
+    with RayExecutor(address=cluster.address).open(print, amb.Needs(gpus=0)) as pool:
         assert (pool.places, pool.width) == (3, 5)
-        pool.submit(amb.Assignment(0, "large", amb.Needs(cpus=64), None))
+        pool.submit(amb.Assignment(0, "large", amb.Needs(cpus=64, gpus=0), None))
         with pytest.raises(amb.AmbError, match="No machine of the Ray cluster has 64 cores, 0 GPUs .* Ask for less"):
             assert pool.width
 

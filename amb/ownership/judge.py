@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isclose
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from amb.api.interfaces import Method
@@ -22,7 +23,7 @@ from amb.ownership.files import write_new
 from amb.ownership.key_facts import OpenedKey
 from amb.ownership.reading import read_images
 from amb.ownership.receipts import check_receipt, read_receipts
-from amb.ownership.verification import Suspect, describe_finding, say_p, verify
+from amb.ownership.verification import Finding, Suspect, describe_finding, say_p, verify
 from amb.runtime.compute import Compute
 from amb.runtime.scratch import open_scratch
 
@@ -98,16 +99,17 @@ class Judgement:
 def judge(evidence: Evidence, method: Method, bench: Bench) -> Judgement:
     """Replay an evidence file, step by step. Raises UsageError where it cannot be read at all."""
     statement, signed = _read_statement(evidence, bench)
+    reading, finding = _replay(evidence, method, bench)
     steps = [
         _check_members(evidence, statement),
         signed,
         _check_suspect(evidence, bench),
         *_check_commitment(evidence, statement, bench),
         *_check_key(method, bench),
-        _replay(evidence, method, bench),
+        reading,
         *_read_own_images(method, bench),
         *_check_negatives(method, bench),
-        _count_keys(evidence, bench),
+        _count_keys(evidence, bench, finding),
     ]
     level = bench.level or evidence.finding.get("level")
     return Judgement(tuple(steps), bool(evidence.finding.get("claim")), level if isinstance(level, float) else 0.0)
@@ -182,7 +184,13 @@ def _check_commitment(evidence: Evidence, statement: Statement, bench: Bench) ->
     ):
         yield Step(what, "refused", "the commitment is not the one that the statement names, or of another method")
         return
-    yield Step(what, "verified", f"method, level and key are those of sha256:{commitment.digest[:16]}...")
+    levels = [evidence.finding.get("level"), *([bench.opened.facts.level] if bench.opened else [])]
+    if any(not isinstance(level, float | int) or level > commitment.level for level in levels):
+        yield Step(
+            what, "refused", f"it was committed to claim at {commitment.level:g}, and the evidence claims at more"
+        )
+        return
+    yield Step(what, "verified", f"method and level are those of sha256:{commitment.digest[:16]}...")
     yield _check_date(evidence, commitment, bench)
     if bench.opened is not None:
         same = commitment.check_key(bench.opened.salt, bench.opened.data)
@@ -247,34 +255,37 @@ def _check_key(method: Method, bench: Bench) -> Iterator[Step]:
         yield from (Step(what, "trusted", text) for text in audit.trusted)
 
 
-def _replay(evidence: Evidence, method: Method, bench: Bench) -> Step:
-    what = READING
+def _replay(evidence: Evidence, method: Method, bench: Bench) -> tuple[Step, Finding | None]:
+    """What reading it again shows, and what was found where it was read."""
     suspect = bench.suspect or _answered_suspect(evidence, method)
     if bench.opened is None or suspect is None:
-        return _check_counts(evidence, method)
+        return _check_counts(evidence, method), None
     try:
         (finding,) = verify(
             bench.opened, method, [suspect], unmarked=bench.unmarked, negatives=bench.negatives, level=bench.level, compute=bench.compute
         )  # fmt: skip
     except UsageError as error:
-        return Step(what, "refused", str(error))
+        return Step(READING, "refused", str(error)), None
+    status, text = _compare(evidence, method, finding)
+    where = "on the suspect" if bench.suspect else "on the answers in the evidence"
+    return Step(READING, status, f"read again {where}{text}"), finding
+
+
+def _compare(evidence: Evidence, method: Method, finding: Finding) -> tuple[Status, str]:
+    """What was found against what the evidence says."""
     found, said = describe_finding(finding), evidence.finding
     if found["reading"] != said.get("reading"):
-        return Step(
-            what, "refused", f"read again, other symbols are right ({found['right']} and not {said.get('right')})"
-        )
+        return "refused", f", other symbols are right ({found['right']} and not {said.get('right')})"
+    if method.null == "exact" and not _are_close(found["p_value"], said.get("p_value")):
+        return "refused", f", {say_p(found['p_value'])}, and the evidence says {said.get('p_value')!s:.20}"
     if not finding.claim:
-        return Step(
-            what,
-            "refused",
-            f"read again, it claims nothing at level {finding.level:g} ({say_p(finding.corrected_p)})",
-        )
-    where = "on the suspect" if bench.suspect else "on the answers in the evidence"
-    return Step(
-        what,
-        "verified",
-        f"read again {where}: the same {found['right']} of {found['symbols']} symbols, {say_p(finding.corrected_p)}",
-    )
+        return "refused", f", it claims nothing at level {finding.level:g} ({say_p(finding.corrected_p)})"
+    return "verified", f": the same {found['right']} of {found['symbols']} symbols, {say_p(finding.corrected_p)}"
+
+
+def _are_close(p: float, said: object) -> bool:
+    """Whether two ways of computing p agree."""
+    return isinstance(said, float | int) and isclose(p, said, rel_tol=1e-6, abs_tol=1e-300)
 
 
 def _answered_suspect(evidence: Evidence, method: Method) -> Suspect | None:
@@ -292,6 +303,11 @@ def _read_own_images(method: Method, bench: Bench) -> Iterator[Step]:
     if bench.opened is None or bench.suspect is None or bench.unmarked is None:
         yield Step(what, "trusted", "that takes the key, the suspect and the unmarked model")
         return
+    if method.null != "exact":
+        yield Step(
+            what, "trusted", f"not read: for {method.name}, right symbols on an innocent model are no fair coins"
+        )
+        return
     try:
         evidence = read_images(
             method, bench.opened.key, bench.suspect.view, bench.images, bench.unmarked, bench.compute
@@ -308,8 +324,9 @@ def _check_counts(evidence: Evidence, method: Method) -> Step:
     """Without the key: whether p is what so many right symbols give."""
     what, said = READING, evidence.finding
     try:
-        p = binomial_p(int(said["right"]), int(said["symbols"]), 1 / int(said["alphabet"]))
-        same = abs(p - float(said["p_value"])) <= 1e-9 + 1e-6 * p
+        same = _are_close(
+            binomial_p(int(said["right"]), int(said["symbols"]), 1 / int(said["alphabet"])), said["p_value"]
+        )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         same = False
     if method.null == "exact" and not same:
@@ -332,14 +349,19 @@ def _check_negatives(method: Method, bench: Bench) -> Iterator[Step]:
         yield Step(what, status, f"{finding.suspect.name}: {say_p(finding.corrected_p)}")
 
 
-def _count_keys(evidence: Evidence, bench: Bench) -> Step:
+def _count_keys(evidence: Evidence, bench: Bench, finding: Finding | None) -> Step:
+    """By Bonferroni, with the p that was found here; the claimant's own can refuse, and shows nothing."""
     what, said = "how many keys there are", evidence.finding
-    p, level = said.get("corrected_p_value"), bench.level or said.get("level")
+    p, level = (
+        (finding.corrected_p, finding.level)
+        if finding
+        else (said.get("corrected_p_value"), bench.level or said.get("level"))
+    )
     if bench.n_keys is None or not isinstance(p, float | int) or not isinstance(level, float | int):
         return Step(what, "trusted", "taken for one; --keys N says how many the claimant has registered")
     together = min(1.0, p * bench.n_keys)
-    text = f"the best of {bench.n_keys} has {say_p(together)} at most"
-    return Step(what, "verified" if together <= level else "refused", text)
+    text = f"the best of {bench.n_keys} has {say_p(together)} at most" + ("" if finding else ", as the claimant says")
+    return Step(what, "refused" if together > level else "verified" if finding else "trusted", text)
 
 
 def opened_in(evidence: Evidence) -> Mapping[str, bytes]:

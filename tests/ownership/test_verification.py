@@ -246,6 +246,41 @@ def test_a_key_that_was_looked_for_among_many_is_refused(case: Case, tmp_path: P
     assert statuses(judged)["how many keys there are"] == "refused"
 
 
+def say(path: Path, **said: Any) -> Any:
+    """An evidence file whose finding says something else."""
+    found = read_evidence(path)
+    return replace(found, members={**found.members, "finding.json": json.dumps({**found.finding, **said}).encode()})
+
+
+def test_a_p_that_was_made_up_is_refused_and_supports_no_number_of_keys(case: Case, tmp_path: Path) -> None:
+    evidence = say(case.evidence(tmp_path / "evidence.zip"), p_value=1e-300, corrected_p_value=1e-300)
+    (finding,) = case.verify(case.stolen)
+    n_keys = 2 * int(finding.level / finding.corrected_p) + 2
+    bench = {"suspect": case.suspect(case.stolen), "opened": case.opened, "unmarked": lambda: case.unmarked}
+    found = statuses(judge(evidence, case.method, Bench(**bench, n_keys=n_keys)))
+    assert (found["the reading"], found["how many keys there are"]) == ("refused", "refused")
+    unread = statuses(judge(evidence, case.method, Bench(n_keys=n_keys)))
+    assert unread["the reading"] == "refused", "p is not what so many right symbols give"
+    assert unread["how many keys there are"] == "trusted", "by the claimant's own p"
+
+
+def test_a_level_that_was_loosened_afterwards_is_refused(case: Case, tmp_path: Path) -> None:
+    path = case.evidence(tmp_path / "evidence.zip")
+    loose = replace(case.opened, facts=case.opened.facts.model_copy(update={"level": 0.05}))
+    assert statuses(judge(say(path, level=0.05), case.method, Bench()))["what was fixed before"] == "refused"
+    assert statuses(case.judge(path, opened=loose))["what was fixed before"] == "refused"
+    assert statuses(case.judge(path))["what was fixed before"] == "verified"
+
+
+def test_symbols_that_are_no_fair_coins_prove_nothing_on_other_images(
+    boxed: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ToySplit("test").batch(range(96)).images
+    path = boxed.evidence(tmp_path / "evidence.zip")
+    monkeypatch.setattr(type(boxed.method), "null", "none")
+    assert statuses(boxed.judge(path, images=images))["on images of your own"] == "trusted"
+
+
 def test_a_signature_by_somebody_else_is_refused(case: Case, tmp_path: Path) -> None:
     for name in ("mine", "theirs"):
         new_identity(tmp_path / name)

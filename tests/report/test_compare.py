@@ -14,6 +14,7 @@ import amb
 from amb.cli import main
 from amb.errors import BadParamsError
 from amb.evaluation.claims import correct_holm
+from amb.evaluation.paired import detectable_difference
 from amb.plugin.manager import Manager
 from amb.report.formats import reporter_of
 from amb.report.layouts import LAYOUTS, with_tables
@@ -94,6 +95,9 @@ def test_several_methods_are_corrected_for_all_their_pairs() -> None:
         rows = [row for row in rows_of(table) if row["over"] == over]
         assert [(row["method"], row["other method"]) for row in rows] == [("a", "b"), ("a", "c"), ("b", "c")]
         assert [row["p Holm"] for row in rows] == pytest.approx(correct_holm([row["p"] for row in rows]))
+        level = 0.05 / 3  # where Holm begins, so what a difference has to reach
+        assert {row["detectable"] for row in rows} == {detectable_difference(rows[0]["n"], level)}
+    assert table.findings[0] == "a against b: no difference could be shown, for there are 6 families and it takes 7."
 
 
 def test_skips_are_counted_both_ways_and_the_rest_is_named() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final
+from typing import Final, NamedTuple
 
 from amb.api.types import SuspectKind
 from amb.errors import BadParamsError, near_names
@@ -45,7 +45,7 @@ _NOTES: Final = (
     "over: a suspect counts once, whatever its seeds; so does a family of attacks, or a source of innocent models, whatever its suspects. Suspects of one family or source are alike: where the two rows disagree, believe the second.",
     "difference: share claimed by the method less that by the other; Tango's interval, 95 %. more, fewer: on how many of the n the method claims more than the other, and fewer.",
     "p: McNemar's exact test, the binomial over those that differ; with several seeds or suspects to one, the sign test over them.",
-    f"detectable: the smallest true difference that so many would show at {LEVEL:g} with probability {POWER:g}, if all that differ do so the same way; – where they show none.",
+    f"detectable: the smallest true difference that so many would show at {LEVEL:g} over all pairs of methods with probability {POWER:g}, if all that differ do so the same way; – where they show none.",
     "Each method has its own key and its own marked model at a seed, and all suspects of a seed share them: the test speaks of these keys.",
 )
 _HOLM: Final = "p Holm: corrected for all pairs of methods in this table, by the row's own way of counting (Holm 1979)."
@@ -61,6 +61,15 @@ class _Comparison:
     skipped: str
     pairs: Sequence[ReadingPair]
     result: PairedResult
+
+
+class _Corrected(NamedTuple):
+    """What the number of pairs does to a row."""
+
+    p: float
+    """Holm's."""
+    level: float
+    """What an uncorrected p has to reach where it is the smallest of them: Holm's first step."""
 
 
 def compare(results: ResultSet) -> list[Table]:
@@ -123,17 +132,17 @@ def _compare_pairing(methods: tuple[str, str], pairing: Pairing, kind: SuspectKi
                 yield _Comparison(methods, name, skipped, pairs, compare_pairs(cluster_claims(pairs, key)))
 
 
-def _correct_rows(rows: Sequence[_Comparison]) -> list[float]:
-    """Holm's p-values, over the pairs of methods that are counted the same way."""
-    corrected = [0.0] * len(rows)
+def _correct_rows(rows: Sequence[_Comparison]) -> list[_Corrected]:
+    """For all pairs of methods that are counted the same way."""
+    corrected = [_Corrected(0.0, LEVEL)] * len(rows)
     for way in {(row.over, row.skipped) for row in rows}:
         places = [at for at, row in enumerate(rows) if (row.over, row.skipped) == way]
         for at, p in zip(places, correct_holm([rows[at].result.p_value for at in places]), strict=True):
-            corrected[at] = p
+            corrected[at] = _Corrected(p, LEVEL / len(places))
     return corrected
 
 
-def _make_row(row: _Comparison, corrected: float) -> list[TableEntry]:
+def _make_row(row: _Comparison, corrected: _Corrected) -> list[TableEntry]:
     found = row.result
     return [
         *row.methods,
@@ -146,8 +155,8 @@ def _make_row(row: _Comparison, corrected: float) -> list[TableEntry]:
         found.first_more,
         found.second_more,
         found.p_value,
-        corrected,
-        detectable_difference(found.difference.n),
+        corrected.p,
+        detectable_difference(found.difference.n, corrected.level),
         len({pair.first.seed for pair in row.pairs}),
     ]
 
@@ -163,19 +172,20 @@ def _list_notes(several: bool, rows: Sequence[_Comparison]) -> list[str]:
     return [*_NOTES, *holm, *skipped]
 
 
-def _say_difference(row: _Comparison, corrected: float) -> str:
+def _say_difference(row: _Comparison, corrected: _Corrected) -> str:
     """What the pairs show, in a sentence, by the row that takes what is alike together."""
     (first, second), found = row.methods, row.result
     n = found.difference.n
     skips = "" if row.skipped == "left out" else ", skips counted as no claim"
     lead = f"{first} against {second}{skips}: "
-    if n < fewest_discordant():
-        return f"{lead}no difference could be shown, for there are {n} {row.over} and it takes {fewest_discordant()}."
+    if n < (needed := fewest_discordant(corrected.level)):
+        return f"{lead}no difference could be shown, for there are {n} {row.over} and it takes {needed}."
     value, low, high, _ = found.difference
-    figures = f"difference {value:+.2f} ({low:+.2f} to {high:+.2f}) over {n} {row.over}, p = {show(corrected)}"
-    if corrected <= LEVEL:
+    figures = f"difference {value:+.2f} ({low:+.2f} to {high:+.2f}) over {n} {row.over}, p = {show(corrected.p)}"
+    if corrected.p <= LEVEL:
         return f"{lead}claims {'more' if found.first_more > found.second_more else 'fewer'}; {figures}."
-    return f"{lead}no difference is shown; {figures}. One of {show(detectable_difference(n), 2)} or more could have been, at best."
+    least = show(detectable_difference(n, corrected.level), 2)
+    return f"{lead}no difference is shown; {figures}. One of {least} or more could have been, at best."
 
 
 def _list_left_out(pairings: dict[tuple[str, str], Pairing]) -> list[str]:

@@ -90,7 +90,11 @@ def _writes_evidence(command: Callable[..., Any]) -> Callable[..., Any]:
 @_writes_evidence
 @click.option("--unmarked", metavar="REF", help="The unmarked model, where the key does not find it.")
 @click.option(
-    "--negative", "negatives", multiple=True, metavar="REF", help="Innocent model, for methods without an exact null."
+    "--negative",
+    "negatives",
+    multiple=True,
+    metavar="REF",
+    help="Innocent model, for methods without an exact null; SOURCE=REF names relatives, which count once. Repeatable.",
 )
 @click.option(
     "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="False positive rate; else the key's."
@@ -121,7 +125,7 @@ def read_command(
     from amb.ownership.under_way import Workplace
     from amb.ownership.verification import verify
     from amb.plugin.manager import manager
-    from amb.python.ownership import find_unmarked, make_suspect, read_folder
+    from amb.python.ownership import find_unmarked, make_negative, make_suspect, read_folder
     from amb.runtime.guard import divert_stdout
     from amb.runtime.progress import make_progress
 
@@ -135,7 +139,7 @@ def read_command(
     with divert_stdout():
         method = registry.method(opened.key.method)
         at = Workplace(registry, compute(), make_progress(quiet=False))
-        innocent = [make_suspect(each, method, at) for each in negatives]
+        innocent = [make_negative(each, method, at) for each in negatives]
         found = verify(
             opened,
             method,

@@ -55,7 +55,9 @@ class Finding:
     is_unmarked: bool = False
     """The suspect is the unmarked model of the key."""
     sources: tuple[str, ...] = ()
-    """Innocent models whose rank the test rests on, where the null is not exact."""
+    """Innocent models whose rank the test rests on, where the null is not exact: by source, else by digest."""
+    on_given_images: bool = False
+    """Read on images that are not the key's."""
 
     @property
     def claim(self) -> bool:
@@ -102,7 +104,7 @@ def verify(
 
     innocent: dict[str, list[float]] = {}
     for each in negatives:
-        innocent.setdefault(each.source or each.name, []).append(_rate(method, read_one(each)))
+        innocent.setdefault(each.source or each.digest or each.name, []).append(_rate(method, read_one(each)))
     read = [(each, read_one(each)) for each in suspects]
     tests = [_test(method, evidence, innocent, level) for _, evidence in read]
     corrected = correct_holm([test.p_value for test in tests])
@@ -117,6 +119,7 @@ def verify(
             n_suspects=len(read),
             is_unmarked=suspect.digest == opened.facts.unmarked_digest,
             sources=tuple(innocent),
+            on_given_images=images is not None,
         )
         for (suspect, evidence), test, p in zip(read, tests, corrected, strict=True)
     ]
@@ -144,12 +147,15 @@ def say_finding(finding: Finding) -> str:
             if finding.claims == "marked release"
             else "shares its lineage with the protected model"
         )
-        return f"CLAIM: {name} {what} ({p}, {basis})."
+        return f"CLAIM: {name} {what} ({p}, {basis})." + (_IF_CHOSEN_BLINDLY if finding.on_given_images else "")
     if finding.test.basis == "calibrated" and not finding.sources:
         return f"NO CLAIM on {name}: this method has no exact null and no innocent models were given (--negative REF)."
     if finding.is_unmarked:
         return f"NO CLAIM on {name}: it is the unmarked model itself, weight by weight, and no mark can be in it."
     return f"NO CLAIM on {name} ({p}, {basis}; a claim takes {finding.level:g} or less)."
+
+
+_IF_CHOSEN_BLINDLY: Final = " That holds if whoever chose these images did not have the key."
 
 
 def say_p(p: float) -> str:
@@ -165,7 +171,7 @@ def show_p(p: float) -> str:
 def _say_basis(finding: Finding) -> str:
     if finding.test.basis == "exact":
         return f"exact: {finding.n_right} of {finding.n_symbols} symbols are right, where chance gives {1 / finding.evidence.alphabet:.0%}"
-    return f"by rank among {len(finding.sources)} sources of innocent models, which support {finding.test.level:.2g} at best"
+    return f"by rank among {len(finding.sources)} sources of innocent models, as they were named, which support {finding.test.level:.2g} at best"
 
 
 LIMITS: Mapping[ClaimKind, str] = {

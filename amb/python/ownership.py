@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from amb.api.vision import VisionModel
     from amb.ownership.answers import Answer
 
+_SOURCED = re.compile(r"(?P<source>[\w.-]+)=(?P<ref>.+)")
+"""A reference has a slash or a colon before any `=`."""
 _ENDINGS = (".safetensors", ".safetensors.index.json")
 """What a path may leave out."""
 
@@ -123,7 +127,7 @@ def verify(
 
     `suspect` is a reference, a path, a model, or a function from images, (n, 3, height, width) in [0, 1], to the features of
     each. `key` is the folder that `amb protect` wrote. `unmarked` is the unmarked model, where the key does not find it.
-    `negatives` are innocent models, for methods without an exact null. Raises AmbError.
+    `negatives` are innocent models, for methods without an exact null; `SOURCE=REF` says which of them are relatives. Raises AmbError.
     """
     opened = open_key(
         Path(key), (lambda: passphrase) if passphrase is not None else partial(ask_passphrase, None, confirm=False)
@@ -135,7 +139,7 @@ def verify(
         method,
         [make_suspect(suspect, method, at)],
         unmarked=find_unmarked(opened, unmarked, at),
-        negatives=[make_suspect(each, method, at) for each in negatives],
+        negatives=[make_negative(each, method, at) for each in negatives],
         level=level,
         compute=at.compute,
     )
@@ -151,6 +155,14 @@ def make_suspect(given: str | Path | VisionModel | Answer, method: Method, at: W
         return Suspect("the suspect", None, AnsweredView(given, method.access))
     model = given.place(at.compute) if isinstance(given, VisionModel) else at.load(resolve_model(given))
     return open_suspect(model.ref if isinstance(given, VisionModel) else str(given), model, method)
+
+
+def make_negative(given: str | Path, method: Method, at: Workplace) -> Suspect:
+    """An innocent model. Of `SOURCE=REF` those with one source count once, as relatives do. Raises AmbError."""
+    named = _SOURCED.fullmatch(given) if isinstance(given, str) else None
+    if named is None:
+        return make_suspect(given, method, at)
+    return replace(make_suspect(named["ref"], method, at), source=named["source"])
 
 
 def find_unmarked(opened: OpenedKey, given: str | Path | None, at: Workplace) -> Callable[[], VisionModel]:
@@ -206,7 +218,7 @@ def judge(
         else f"{opened.facts.unmarked}, as the key names it"
         if opened
         else "",
-        negatives=[make_suspect(each, method, at) for each in negatives],
+        negatives=[make_negative(each, method, at) for each in negatives],
         signers=[load_public(Path(each)) for each in signers],
         certificates=read_certificates(Path(tsa_root)) if tsa_root else (),
         suspect_date=suspect_date.replace(tzinfo=UTC) if suspect_date else None,

@@ -99,10 +99,17 @@ def test_few_innocent_models_support_no_claim_at_one_in_a_million(manager: Manag
     negatives = [boxed.suspect(toy_model(seed=seed), f"other {seed}") for seed in (2, 3, 4)]
     (found,) = boxed.verify(copy, negatives=negatives)
     assert (found.corrected_p, found.claim) == (0.25, False)
-    assert "3 sources of innocent models, which support 0.25 at best; a claim takes 1e-06 or less" in say_finding(found)
+    assert (
+        "3 sources of innocent models, as they were named, which support 0.25 at best; a claim takes 1e-06 or less"
+        in say_finding(found)
+    )
     (asked,) = boxed.verify(copy, negatives=negatives, level=0.25)
     assert asked.claim
     assert "shares its lineage" in say_finding(asked)
+    again = boxed.suspect(toy_model(seed=2), "the same under another name")
+    assert len(boxed.verify(copy, negatives=[*negatives, again])[0].sources) == 3, "a copy counts once"
+    relatives = [replace(each, source="one") for each in negatives]
+    assert boxed.verify(copy, negatives=relatives)[0].sources == ("one",)
 
 
 def test_the_answer_is_one_sentence(case: Case) -> None:
@@ -365,6 +372,7 @@ def test_a_judge_reads_on_images_of_his_own(boxed: Case, tmp_path: Path) -> None
         for each in suspects
     ]
     assert [each.claim for each in found] == [True, False]
+    assert "That holds if whoever chose these images did not have the key." in say_finding(found[0])
     path = boxed.evidence(tmp_path / "evidence.zip")
     judged = boxed.judge(path, images=images)
     assert statuses(judged)["on images of your own"] == "verified"

@@ -231,6 +231,16 @@ def test_outputs_are_compared_word_by_word() -> None:
     assert not says_the_same("one two", "one")
 
 
+def test_the_simulation_of_the_statistics_page_holds() -> None:
+    (simulation,) = blocks(ROOT / "docs" / "statistics.md", "python")
+    found: dict[str, Any] = {}
+    exec(simulation, found)  # its own assertion is what is tested
+    assert len(found["p"]) == 5_000
+    assert abs(float((found["p"] <= 0.5).mean()) - found["binom"].sf(32, 64, 0.5)) < 0.03, (
+        "coins, not merely few claims"
+    )
+
+
 def test_the_python_page_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
     shown = shown_outputs(ROOT / "docs" / "python.md")
     (tmp_path / "blocks.json").write_text(json.dumps([block for block, _ in shown]), encoding="utf-8")

@@ -22,10 +22,11 @@ EPILOG = """
 Examples:
   amb verify their-model/ --key protected/key --commitment protected/commitment.json -o evidence.zip
   amb verify timm/vit_base_patch16_224.mae file/their/model --key protected/key
+  amb verify their-model/ --key first/key --key second/key
   amb verify ask --key protected/key -o questions/
   amb verify answer questions/ --features answers.csv --key protected/key -o evidence.zip
 
-Exit code 0: claim on every suspect; 1: no claim; 2: usage; 3: something is missing.
+Exit code 0: claim on every suspect (with several keys: by any of them); 1: no claim; 2: usage; 3: something is missing.
 """
 ASK_EPILOG = """
 \b
@@ -86,7 +87,15 @@ def _writes_evidence(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @command.command(name="read", epilog=EPILOG)
 @click.argument("suspects", nargs=-1, required=True, metavar="SUSPECT...")
-@_key
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    metavar="DIR",
+    help="Folder of the key: protected/key. Repeatable: all readings share the error rate.",
+)
 @_writes_evidence
 @click.option("--unmarked", metavar="REF", help="The unmarked model, where the key does not find it.")
 @click.option(
@@ -108,7 +117,7 @@ def _writes_evidence(command: Callable[..., Any]) -> Callable[..., Any]:
 @options.offline
 def read_command(
     suspects: tuple[str, ...],
-    key: Path,
+    keys: tuple[Path, ...],
     output: Path | None,
     commitment: Path | None,
     identity: Path | None,
@@ -121,37 +130,42 @@ def read_command(
     format_: str,
     compute: Callable[[], Compute],
 ) -> int:
-    """Read the key on models whose files are at hand. Several share the error rate (Holm)."""
+    """Read the key on models whose files are at hand. Several suspects, and several keys, share the error rate (Holm)."""
     from amb.ownership.under_way import Workplace
-    from amb.ownership.verification import verify
+    from amb.ownership.verification import correct_together, verify
     from amb.plugin.manager import manager
     from amb.python.ownership import find_unmarked, make_negative, make_suspect, read_folder
     from amb.runtime.guard import divert_stdout
     from amb.runtime.progress import make_progress
 
-    if output and len(suspects) > 1:
-        raise click.UsageError("Evidence is about one suspect: give one with -o.")
+    if (output or commitment) and len(suspects) * len(keys) > 1:
+        raise click.UsageError("Evidence is about one suspect and one key: give one of each with -o and --commitment.")
     if output and images:
         raise click.UsageError("Evidence is read on the key's images; a judge reads his own: `amb judge --images`.")
-    opened = _open(key, passphrase_fd)
-    committed = _read_commitment(commitment, opened)
+    opened = {str(key): _open(key, passphrase_fd) for key in keys}
+    committed = _read_commitment(commitment, opened[str(keys[0])])
     registry = manager().registry
     with divert_stdout():
-        method = registry.method(opened.key.method)
         at = Workplace(registry, compute(), make_progress(quiet=False))
-        innocent = [make_negative(each, method, at) for each in negatives]
-        found = verify(
-            opened,
-            method,
-            [make_suspect(each, method, at) for each in suspects],
-            unmarked=find_unmarked(opened, unmarked, at),
-            negatives=innocent,
-            level=level,
-            images=read_folder(images, registry) if images else None,
-            compute=at.compute,
-        )
+        own_images = read_folder(images, registry) if images else None
+
+        def read(key: OpenedKey) -> list[Finding]:
+            method = registry.method(key.key.method)
+            return verify(
+                key,
+                method,
+                [make_suspect(each, method, at) for each in suspects],
+                unmarked=find_unmarked(key, unmarked, at),
+                negatives=[make_negative(each, method, at) for each in negatives],
+                level=level,
+                images=own_images,
+                compute=at.compute,
+            )
+
+        read_by = {name: read(key) for name, key in opened.items()}
+    found = correct_together(read_by) if len(keys) > 1 else read_by[str(keys[0])]
     if output:
-        _write(output, found[0], opened, committed, commitment, identity, open_key)
+        _write(output, found[0], opened[str(keys[0])], committed, commitment, identity, open_key)
     return _say(found, format_)
 
 
@@ -274,9 +288,12 @@ def _say(found: list[Finding], format_: str) -> int:
     from amb.ownership.verification import LIMITS, describe_finding, say_finding
 
     if format_ == "json":
-        click.echo(json.dumps({"schema": 1, "findings": [describe_finding(each) for each in found]}, indent=1))
+        said = [describe_finding(each) | ({"key": each.key} if each.key else {}) for each in found]
+        click.echo(json.dumps({"schema": 1, "findings": said}, indent=1))
     else:
         for each in found:
             click.echo(say_finding(each))
-        click.echo(f"What it does not say: {LIMITS[found[0].claims]}")
-    return 0 if all(each.claim for each in found) else 1
+        for kind in dict.fromkeys(each.claims for each in found):
+            click.echo(f"What it does not say: {LIMITS[kind]}")
+    claimed = {each.suspect.name for each in found if each.claim}
+    return 0 if all(each.suspect.name in claimed for each in found) else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from amb.api.interfaces import Method
@@ -47,11 +47,13 @@ class Finding:
     """At the level of this one suspect."""
     claims: ClaimKind
     corrected_p: float
-    """Over all suspects of the verification (Holm 1979); the claim rests on it."""
+    """Over all readings of the verification (Holm 1979); the claim rests on it."""
     level: float
     """Largest p that is claimed at, as asked; few sources of innocent models support no small one."""
-    n_suspects: int = 1
-    """Suspects that share the error rate."""
+    n_readings: int = 1
+    """Readings that share the error rate: of each key on each suspect."""
+    key: str = ""
+    """Which key was read, where there are several."""
     is_unmarked: bool = False
     """The suspect is the unmarked model of the key."""
     sources: tuple[str, ...] = ()
@@ -116,13 +118,20 @@ def verify(
             method.claims,
             p,
             level,
-            n_suspects=len(read),
+            n_readings=len(read),
             is_unmarked=suspect.digest == opened.facts.unmarked_digest,
             sources=tuple(innocent),
             on_given_images=images is not None,
         )
         for (suspect, evidence), test, p in zip(read, tests, corrected, strict=True)
     ]
+
+
+def correct_together(findings: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """What several keys read, by their names: all readings of one verification share its error rate (Holm 1979)."""
+    named = [replace(each, key=key) for key, found in findings.items() for each in found]
+    corrected = correct_holm([each.test.p_value for each in named])
+    return [replace(each, corrected_p=p, n_readings=len(named)) for each, p in zip(named, corrected, strict=True)]
 
 
 def _test(method: Method, evidence: Evidence, innocent: Mapping[str, Sequence[float]], level: float) -> ValidTest:
@@ -138,8 +147,10 @@ def _rate(method: Method, evidence: Evidence) -> float:
 def say_finding(finding: Finding) -> str:
     """The answer, in one sentence."""
     name, p = finding.suspect.name, say_p(finding.corrected_p)
-    if finding.n_suspects > 1:
-        p += f" after correction for {finding.n_suspects} suspects"
+    if finding.n_readings > 1:
+        p += f" after correction for {finding.n_readings} {'readings' if finding.key else 'suspects'}"
+    if finding.key:
+        p = f"key {finding.key}, {p}"
     basis = _say_basis(finding)
     if finding.claim:
         what = (

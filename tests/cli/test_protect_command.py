@@ -80,6 +80,21 @@ def test_verify_answers_in_one_sentence_and_by_its_exit_code(folder: Path) -> No
     assert [each["claim"] for each in json.loads(done.stdout)["findings"]] == [True, False]
 
 
+def test_several_keys_share_the_error_rate(manager: Manager, folder: Path, tmp_path: Path) -> None:
+    protect_toy(manager, tmp_path / "another")
+    done = run("verify", "stolen", "--key", "protected/key", "--key", "another/key")
+    assert done.returncode == 0, "claimed by one of the keys"
+    mine, theirs, *_ = done.stdout.splitlines()
+    assert mine.startswith("CLAIM: stolen descends from the marked release (key protected/key, p = ")
+    assert theirs.startswith("NO CLAIM on stolen (key another/key, p = ")
+    assert "after correction for 2 readings" in mine
+    done = run("verify", "stolen", "--key", "protected/key", "--key", "another/key", "--format", "json")
+    first, second = json.loads(done.stdout)["findings"]
+    assert (first["key"], second["key"]) == ("protected/key", "another/key")
+    assert first["corrected_p_value"] == 2 * first["p_value"]
+    assert run("verify", "stolen", "--key", "protected/key", "--key", "another/key", "-o", "e.zip").returncode == 2
+
+
 def test_verify_says_what_is_missing_or_wrong(folder: Path, tmp_path: Path) -> None:
     for words, code, text in (
         (("verify", "nobody", "--key", "protected/key"), 3, "There is no file nobody, and no model of that name"),

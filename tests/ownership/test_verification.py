@@ -25,7 +25,15 @@ from amb.ownership.identity import load_identity, load_public, new_identity
 from amb.ownership.judge import Bench, Judgement, judge
 from amb.ownership.key_facts import OpenedKey, open_key
 from amb.ownership.questions import read_answers, write_questions
-from amb.ownership.verification import Finding, Suspect, describe_finding, open_suspect, say_finding, verify
+from amb.ownership.verification import (
+    Finding,
+    Suspect,
+    correct_together,
+    describe_finding,
+    open_suspect,
+    say_finding,
+    verify,
+)
 from amb.plugin.manager import Manager
 from amb.testing.toy import ToySplit, toy_model
 from tests.conftest import QUICK
@@ -122,6 +130,18 @@ def test_several_suspects_share_the_error_rate() -> None:
     """Against the definition: the k-th smallest of n times n - k + 1, monotone (statsmodels' `holm` gives the same)."""
     assert correct_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert correct_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_several_keys_share_it_too(case: Case, manager: Manager, tmp_path: Path) -> None:
+    other = Case(manager, tmp_path / "other")
+    models = (case.stolen, toy_model(seed=2))
+    mine, theirs = case.verify(*models), other.verify(*models)
+    found = correct_together({"mine": mine, "theirs": theirs})
+    assert [each.claim for each in found] == [True, False, False, False]
+    assert [each.corrected_p for each in found] == correct_holm([each.test.p_value for each in [*mine, *theirs]])
+    assert found[0].corrected_p == pytest.approx(4 * mine[0].test.p_value)
+    assert "(key mine, p = " in say_finding(found[0])
+    assert "after correction for 4 readings" in say_finding(found[0])
 
 
 def test_a_key_that_anybody_can_make_is_refused(case: Case) -> None:

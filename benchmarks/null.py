@@ -1,6 +1,7 @@
 """Fresh keys on every source of innocent models of `tiny`: whether the p-values of an exact null are what they claim to be.
 
-What a suspect answers is asked once and its weights are aligned once; each key is then read on that, as `extract` reads it.
+Of the spread methods, what a suspect answers is asked once and its weights are aligned once; each key is then read on that, as
+`extract` reads it. Of another method whose null is exact, `extract` itself reads each key.
 """
 
 from __future__ import annotations
@@ -56,15 +57,20 @@ def make_innocents(method: amb.Method, ctx: amb.Context) -> dict[str, amb.Vision
     return found
 
 
-def open_reader(method: amb.Method, suspect: amb.VisionModel, key: amb.Key, owner: amb.VisionModel) -> Reader:
-    """What reads a key on a suspect that is asked, or aligned, this once."""
+def open_reader(
+    method: amb.Method, suspect: amb.VisionModel, key: amb.Key, owner: amb.VisionModel, ctx: amb.Context
+) -> Reader:
+    """What reads a key on a suspect that is asked, or aligned, this once; of other methods each time."""
     if isinstance(method, SpreadFeatures):
         answers = features_torch.ask(amb.SuspectView(suspect, method.access), key)
         return partial(features_torch.read_answers, method, answers)
     if isinstance(method, SpreadWeights):
         differences = list(weights_torch.measure_differences(align(suspect, owner)[0], owner))
         return lambda key: weights_torch.read_differences(method, key, owner, differences)
-    raise SystemExit(f"{method} has no reader here: spread-features or spread-weights.")
+    if method.null != "exact":
+        raise SystemExit(f"{method} declares no exact null.")
+    reading = replace(ctx, splits={}, base=lambda: owner)
+    return lambda key: method.extract(amb.SuspectView(suspect, method.access), key, reading)
 
 
 def read_sources(method: amb.Method, n_keys: int, seed: int) -> Mapping[str, Found]:
@@ -77,7 +83,7 @@ def read_sources(method: amb.Method, n_keys: int, seed: int) -> Mapping[str, Fou
         innocents = make_innocents(method, ctx)
     with torch.no_grad():
         readers = {
-            source: open_reader(method, model, first, owner)
+            source: open_reader(method, model, first, owner, ctx)
             for source, model in innocents.items()
             if method.skip(model.facts(), first) is None
         }

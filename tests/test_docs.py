@@ -14,6 +14,7 @@ from base64 import b64decode
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import generate
 import nbformat
